@@ -1,0 +1,338 @@
+"""Training as in the paper: one compiled epoch, on data that stay on the device, for many runs."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, UInt8
+
+from experiments import augmentation, config, data, schedules
+from jaxinit.models import resnet
+from jaxinit.types import PRNGKey
+
+_TOP = 5
+_EVALUATION_BATCH = 250
+
+
+class State(NamedTuple):
+    """What training changes. With several runs at once every leaf has a leading axis of runs."""
+
+    params: Any
+    batch_stats: Any
+    optimizer: Any
+
+
+class Split(NamedTuple):
+    """The images of one task, as rows of the data set."""
+
+    index: Int[Array, " n"]
+    labels: Int[Array, " n"]
+
+
+class DeviceData(NamedTuple):
+    """A whole data set on the device."""
+
+    train_images: UInt8[Array, "n h w c"]
+    test_images: UInt8[Array, "m h w c"]
+
+
+class Metrics(NamedTuple):
+    """Sums over images of one batch: cross-entropy in nats, and hits."""
+
+    loss: Float[Array, ""]
+    top1: Float[Array, ""]
+    top5: Float[Array, ""]
+
+
+class EpochResult(NamedTuple):
+    """What one epoch measured."""
+
+    train: Metrics  # means over the training images, while training
+    validation: Metrics  # means over the test images, after it
+    step_losses: Float[Array, " steps"]
+
+
+class Curves(NamedTuple):
+    """What one run recorded: lists with one value an epoch, accuracies in percent."""
+
+    values: dict[str, list[float | None]]
+    stopped: str | None
+
+
+# Called after each epoch with the number of epochs done and each run's last validation accuracy.
+Progress = Callable[[int, Sequence[float]], None]
+
+
+def to_device(dataset: data.Dataset) -> DeviceData:
+    """Puts all images on the default device, as bytes."""
+    return DeviceData(jnp.asarray(dataset.train_images), jnp.asarray(dataset.test_images))
+
+
+def make_optimizer(settings: config.Training) -> optax.GradientTransformationExtraArgs:
+    """SGD as PyTorch has it: v ← μ·v + (g + λ·w), w ← w − η·v. The rate η is set every epoch."""
+
+    def sgd(learning_rate: float) -> optax.GradientTransformation:
+        return optax.chain(
+            optax.add_decayed_weights(settings.weight_decay),
+            optax.sgd(learning_rate, momentum=settings.momentum),
+        )
+
+    return optax.inject_hyperparams(sgd)(learning_rate=settings.learning_rate)
+
+
+def init_state(variables: Any, settings: config.Training) -> State:
+    """Makes the state of one run from a network's variables."""
+    optimizer = make_optimizer(settings)
+    return State(variables["params"], variables["batch_stats"], optimizer.init(variables["params"]))
+
+
+def make_network(classes: int, settings: config.Training) -> resnet.ResNet18:
+    """ResNet-18 in the arithmetic that the settings ask for."""
+    return resnet.ResNet18(classes=classes, dtype=jnp.dtype(settings.precision))
+
+
+def _metrics(logits: Float[Array, "n k"], labels: Int[Array, " n"]) -> Metrics:
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    own = jnp.take_along_axis(logits, labels[:, None], axis=1)
+    rank = jnp.sum(logits > own, axis=1)
+    hits = [jnp.sum(rank < k).astype(jnp.float32) for k in (1, _TOP)]
+    return Metrics(jnp.sum(losses), *hits)
+
+
+def make_epoch(
+    network: Any, settings: config.Training, mean: Sequence[float], std: Sequence[float]
+) -> Callable[..., tuple[State, EpochResult]]:
+    """Returns the pure function that trains one run for one epoch, then evaluates it.
+
+    Args:
+        network: A Flax module called as `network.apply(variables, images, train=…)`.
+        settings: Batch size, optimiser, augmentation; static.
+        mean: Of each channel, for normalisation, of values in [0, 1].
+        std: Of each channel.
+
+    Returns:
+        `epoch(images, train, test, state, key) → (state, EpochResult)`, to be jitted, or vmapped
+        over everything but `images`. The last batch is smaller where the batch size does not
+        divide the number of images. The learning rate is the one in the optimiser's state.
+    """
+    optimizer = make_optimizer(settings)
+    if not settings.normalize:
+        mean, std = (0.0,) * 3, (1.0,) * 3
+    slope = jnp.asarray([1 / (255 * s) for s in std], jnp.float32).reshape(1, 1, 1, 3)
+    offset = jnp.asarray([m / s for m, s in zip(mean, std, strict=True)]).reshape(1, 1, 1, 3)
+
+    def normalize(images: UInt8[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        return images.astype(jnp.float32) * slope - offset
+
+    def loss_of(params: Any, batch_stats: Any, images: Array, labels: Array) -> Any:
+        logits, updated = network.apply(
+            {"params": params, "batch_stats": batch_stats},
+            images,
+            train=True,
+            mutable=["batch_stats"],
+        )
+        metrics = _metrics(logits, labels)
+        return metrics.loss / labels.shape[0], (metrics, updated["batch_stats"])
+
+    def step(state: State, key: PRNGKey, images: Array, labels: Array) -> tuple[State, Metrics]:
+        if settings.augment:
+            images = augmentation.augment(key, images)
+        gradient = jax.grad(loss_of, has_aux=True)
+        grads, (metrics, batch_stats) = gradient(
+            state.params, state.batch_stats, normalize(images), labels
+        )
+        updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return State(params, batch_stats, optimizer_state), metrics
+
+    def evaluate(state: State, images: Array, test: Split) -> Metrics:
+        count = test.index.shape[0]
+        batches = -(-count // _EVALUATION_BATCH)
+        size = -(-count // batches)
+        # Rows are repeated to fill the last batch, and weigh nothing.
+        rows = jnp.arange(batches * size).reshape(batches, size)
+
+        def one(total: Metrics, row: Int[Array, " b"]) -> tuple[Metrics, None]:
+            place = row % count
+            logits = network.apply(
+                {"params": state.params, "batch_stats": state.batch_stats},
+                normalize(images[test.index[place]]),
+                train=False,
+            )
+            each = jax.vmap(lambda z, y: _metrics(z[None], y[None]))(logits, test.labels[place])
+            weighed = jax.tree.map(lambda m: jnp.sum(jnp.where(row < count, m, 0.0)), each)
+            return jax.tree.map(jnp.add, total, weighed), None
+
+        total, _ = jax.lax.scan(one, Metrics(*jnp.zeros((3,))), rows)
+        return jax.tree.map(lambda m: m / count, total)
+
+    def epoch(
+        images: DeviceData, train: Split, test: Split, state: State, key: PRNGKey
+    ) -> tuple[State, EpochResult]:
+        count = train.index.shape[0]
+        full, rest = divmod(count, settings.batch_size)
+        order_key, augment_key = jax.random.split(key)
+        order = jax.random.permutation(order_key, count)
+
+        def one(state: State, batch: tuple[Array, Array]) -> tuple[State, Metrics]:
+            number, rows = batch
+            step_key = jax.random.fold_in(augment_key, number)
+            return step(state, step_key, images.train_images[train.index[rows]], train.labels[rows])
+
+        whole = order[: full * settings.batch_size].reshape(full, settings.batch_size)
+        state, sums = jax.lax.scan(one, state, (jnp.arange(full), whole))
+        step_losses = sums.loss / settings.batch_size
+        if rest:
+            state, last = one(state, (jnp.asarray(full), order[-rest:]))
+            sums = jax.tree.map(lambda s, m: jnp.append(s, m), sums, last)
+            step_losses = jnp.append(step_losses, last.loss / rest)
+        train_means = jax.tree.map(lambda m: jnp.sum(m) / count, sums)
+        validation = evaluate(state, images.test_images, test)
+        return state, EpochResult(train_means, validation, step_losses)
+
+    return epoch
+
+
+class Trainer:
+    """Trains groups of runs on one data set; every group of the same shape shares one program.
+
+    Args:
+        dataset: Images and normalisation.
+        settings: Of the training.
+        classes: Number of logits.
+        network: Another network than ResNet-18, if any.
+    """
+
+    def __init__(
+        self, dataset: data.Dataset, settings: config.Training, classes: int, network: Any = None
+    ) -> None:
+        self.settings = settings
+        self.images = to_device(dataset)
+        self.network = make_network(classes, settings) if network is None else network
+        epoch = make_epoch(self.network, settings, dataset.mean, dataset.std)
+        # A single run keeps its plain program: XLA does worse with a batch of one on a CPU.
+        self._one = jax.jit(epoch, donate_argnums=3)
+        self._many = jax.jit(jax.vmap(epoch, in_axes=(None, 0, 0, 0, 0)), donate_argnums=3)
+
+    def init_variables(self, key: PRNGKey) -> Any:
+        """Draws the network's default start: {"params": …, "batch_stats": …}."""
+        shape = (1, *self.images.train_images.shape[1:])
+        return jax.jit(lambda k: self.network.init(k, jnp.zeros(shape), train=False))(key)
+
+    def train(
+        self,
+        tasks: Sequence[data.Task],
+        variables: Sequence[Any],
+        keys: Sequence[PRNGKey],
+        progress: Progress = lambda epochs, accuracies: None,
+    ) -> tuple[list[Curves], list[Any]]:
+        """Trains one run for each task, all at once.
+
+        Args:
+            tasks: One a run; all with as many images.
+            variables: Each run's start.
+            keys: Each run's order of images and augmentation.
+            progress: Told after every epoch.
+
+        Returns:
+            Each run's curves, and its variables after the last epoch. A run whose loss is not
+            finite is recorded up to the epoch before, stopped, and does not touch the others.
+        """
+        single = len(tasks) == 1
+        trains = [Split(jnp.asarray(t.train_index), jnp.asarray(t.train_labels)) for t in tasks]
+        tests = [Split(jnp.asarray(t.test_index), jnp.asarray(t.test_labels)) for t in tasks]
+        states = [init_state(jax.tree.map(jnp.copy, v), self.settings) for v in variables]
+        if single:
+            train, test, state = trains[0], tests[0], states[0]
+        else:
+            train, test, state = _stack(trains), _stack(tests), _stack(states)
+        logs = [RunLog(self.settings) for _ in tasks]
+        for epoch in range(self.settings.epochs):
+            rates = [log.learning_rate() for log in logs]
+            epoch_keys = [jax.random.fold_in(key, epoch) for key in keys]
+            state = _with_learning_rate(state, rates[0] if single else rates)
+            call = self._one if single else self._many
+            key = epoch_keys[0] if single else jnp.stack(epoch_keys)
+            state, result = call(self.images, train, test, state, key)
+            host = jax.tree.map(np.asarray, result)
+            for number, log in enumerate(logs):
+                log.add(host if single else jax.tree.map(lambda m, n=number: m[n], host))
+            progress(epoch + 1, [log.last_accuracy() for log in logs])
+            if all(log.stopped for log in logs):
+                break
+        finals = [state] if single else _unstack(state, len(tasks))
+        return (
+            [Curves(log.curves, log.stopped) for log in logs],
+            [{"params": s.params, "batch_stats": s.batch_stats} for s in finals],
+        )
+
+
+CURVES = (
+    "train_loss",
+    "train_acc_top1",
+    "train_acc_top5",
+    "val_loss",
+    "val_acc_top1",
+    "val_acc_top5",
+    "learning_rate",
+)
+
+
+class RunLog:
+    """The curves of one run as they grow, and the learning rate that follows from them."""
+
+    def __init__(self, settings: config.Training) -> None:
+        self.settings = settings
+        self.curves: dict[str, list[Any]] = {name: [] for name in CURVES}
+        self.stopped: str | None = None
+
+    def learning_rate(self) -> float:
+        """The rate of the next epoch."""
+        return schedules.learning_rate(
+            self.settings.schedule,
+            self.settings.learning_rate,
+            len(self.curves["train_loss"]),
+            self.settings.epochs,
+            train_losses=self.curves["train_loss"],
+            val_accuracies=self.curves["val_acc_top1"],
+        )
+
+    def last_accuracy(self) -> float:
+        """Validation accuracy of the last epoch in percent; NaN where there is none."""
+        return self.curves["val_acc_top1"][-1] if self.curves["val_acc_top1"] else math.nan
+
+    def add(self, result: EpochResult) -> None:
+        """Records one epoch, unless its loss was not finite: then the run is stopped."""
+        if self.stopped:
+            return
+        losses = np.append(result.step_losses, result.validation.loss)
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if bad.size:
+            epoch = len(self.curves["train_loss"]) + 1
+            last = bad[0] == len(losses) - 1
+            where = "the validation" if last else f"training step {bad[0] + 1}"
+            self.stopped = f"the loss is not finite in epoch {epoch}, in {where}"
+            return
+        rate = self.learning_rate()
+        for split, metrics in (("train", result.train), ("val", result.validation)):
+            self.curves[f"{split}_loss"].append(float(metrics.loss))
+            self.curves[f"{split}_acc_top1"].append(100 * float(metrics.top1))
+            self.curves[f"{split}_acc_top5"].append(100 * float(metrics.top5))
+        self.curves["learning_rate"].append(rate)
+
+
+def _with_learning_rate(state: State, rate: float | list[float]) -> State:
+    hyperparams = {"learning_rate": jnp.asarray(rate, jnp.float32)}
+    return state._replace(optimizer=state.optimizer._replace(hyperparams=hyperparams))
+
+
+def _stack(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def _unstack(tree: Any, count: int) -> list[Any]:
+    return [jax.tree.map(lambda leaf, n=n: leaf[n], tree) for n in range(count)]

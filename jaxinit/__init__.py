@@ -1,0 +1,1 @@
+"""What should a convolutional network start from? Informed initialisation for JAX and Flax."""

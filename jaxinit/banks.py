@@ -1,0 +1,408 @@
+"""Filter banks: the clusters of each layer's filters over many models, which new ones are drawn from.
+
+The paper's single-filter clustering. A bank file is a NumPy `.npz` without pickles, a few kilobytes:
+
+- `metadata`: JSON text as bytes: `format` ("jaxinit filter bank"), `version` (1), and the fields of
+  `Provenance`; and `layers`, a list with the `name` and `kernel_size` [h, w] of each layer;
+- `filters/<layer>`: float32 (k, m, h·w), and `sizes/<layer>`: float32 (k,), as in `FilterBank`;
+- `inertia/<layer>`: float32 (), as in `FilterBank`.
+"""
+
+import dataclasses
+import functools
+import importlib.metadata
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import flax.core
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, Int32
+
+from jaxinit import distances, filters, kmeans
+from jaxinit.types import Params, PRNGKey
+
+REPRESENTATIVES = ("centroid", "medoid", "member", "inverse")
+
+_FORMAT = "jaxinit filter bank"
+_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Provenance:
+    """What a bank was made from.
+
+    Attributes:
+        distance: Name of the distance (see `jaxinit.distances`).
+        representative: How a cluster became filters (see `fit`).
+        clusters: Number of clusters of each layer.
+        models: Number of source models.
+        sources: What the caller said about the models.
+        jaxinit: Version of the library.
+    """
+
+    distance: str
+    representative: str
+    clusters: int
+    models: int
+    sources: tuple[str, ...]
+    jaxinit: str
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("filters", "sizes", "inertia"),
+    meta_fields=("kernel_sizes", "provenance"),
+)
+@dataclasses.dataclass(frozen=True)
+class FilterBank:
+    """The clusters of each layer: a pytree, whose arrays are keyed by the layer's name.
+
+    Attributes:
+        filters: Float[Array, "k m h·w"]: for each cluster, the m slices that stand for it: 1, or
+            several where the representative is "member".
+        sizes: Float[Array, "k"]: how many slices of the models each cluster has.
+        inertia: Float[Array, ""]: Σ (distance to the centre)², in the units of the distance.
+        kernel_sizes: (h, w) of each layer. Static.
+        provenance: What it was made from. Static.
+    """
+
+    filters: dict[str, Any]
+    sizes: dict[str, Any]
+    inertia: dict[str, Any]
+    kernel_sizes: flax.core.FrozenDict[str, tuple[int, int]]
+    provenance: Provenance
+
+
+def fit(
+    key: PRNGKey,
+    models: Sequence[Params],
+    *,
+    clusters: int,
+    distance: str = "euclidean",
+    representative: str = "centroid",
+    members_per_cluster: int = 16,
+    layers: filters.Layers = None,
+    restarts: int = 3,
+    sources: Sequence[str] = (),
+) -> FilterBank:
+    """Clusters the 2-D slices of each layer, over all models and input channels.
+
+    Distances without an inverse do not say which filter a centre is, so how a cluster becomes one
+    is a choice, `representative`, with consequences:
+
+    - "centroid": the mean of the members' slices. Averaging shrinks: its squared norm is the
+      members' mean square less their spread, ever less the fewer the clusters. Under "fourier" a
+      cluster holds a filter and its negative alike, and the mean goes towards zero.
+    - "medoid": the member nearest the centre. A real filter with the norm of one; the bank has one
+      filter a cluster.
+    - "member": several members, drawn uniformly, of which `draw` takes one. Keeps the norms and the
+      spread within the clusters too: the layer's own distribution, thinned.
+    - "inverse": the centre, transformed back: under "fourier_real" the point-symmetric part of the
+      centroid, as in the authors' program (smaller still); under "euclidean" the centroid.
+
+    Args:
+        key: Chooses the seeds of k-means and the members.
+        models: Trees of parameters whose chosen layers have equal shapes.
+        clusters: k, the number of clusters of each layer.
+        distance: One of `jaxinit.distances`, by name.
+        representative: See above.
+        members_per_cluster: How many members to keep of each cluster, for "member"; of a smaller
+            one, all, some repeated.
+        layers: Which convolutions (see `filters.select_layers`); None means all.
+        restarts: Of k-means.
+        sources: What to remember about the models, such as their names.
+
+    Returns:
+        A bank with the chosen layers, in float32.
+
+    Raises:
+        ValueError: An unknown distance or representative, no inverse, no models, layers that are
+            missing or differ in shape, filters that are not finite, more clusters than slices.
+
+    Source: the paper, "single-filter clustering".
+    """
+    metric = distances.get(distance)
+    _check(models, metric, representative, clusters, members_per_cluster)
+    everything = filters.layer_names(models[0])
+    bank = FilterBank(
+        {},
+        {},
+        {},
+        flax.core.FrozenDict(),
+        Provenance(
+            distance, representative, clusters, len(models), tuple(sources), _library_version()
+        ),
+    )
+    kernel_sizes: dict[str, tuple[int, int]] = {}
+    for name in filters.select_layers(models[0], layers):
+        # The key depends on the layer's place in the network, not on which others are chosen.
+        cluster_key, member_key = jax.random.split(jax.random.fold_in(key, everything.index(name)))
+        slices, size = _collect(models, name)
+        if clusters > len(slices):
+            raise ValueError(
+                f"layer {name} has {len(slices)} slices over all models, too few for "
+                f"{clusters} clusters: ask for fewer clusters or give more models"
+            )
+        points = _features(slices, metric, size)
+        found = kmeans.fit(cluster_key, points, clusters, restarts=restarts)
+        bank.filters[name] = _represent(
+            member_key, slices, points, found, metric, size, representative, members_per_cluster
+        )
+        bank.sizes[name], bank.inertia[name] = found.sizes, found.inertia
+        kernel_sizes[name] = size
+    return dataclasses.replace(bank, kernel_sizes=flax.core.FrozenDict(kernel_sizes))
+
+
+def _check(
+    models: Sequence[Params],
+    metric: distances.Distance,
+    representative: str,
+    clusters: int,
+    members: int,
+) -> None:
+    if not models:
+        raise ValueError("a bank needs at least one model")
+    if clusters < 1 or members < 1:
+        raise ValueError(
+            f"clusters={clusters} and members_per_cluster={members} must both be 1 or more"
+        )
+    if representative not in REPRESENTATIVES:
+        raise ValueError(
+            f"representative {representative!r} is not known: choose one of "
+            f"{', '.join(REPRESENTATIVES)}"
+        )
+    if representative == "inverse" and metric.inverse is None:
+        raise ValueError(
+            f"the distance {metric.name!r} has no inverse: choose the representative centroid, "
+            "medoid or member"
+        )
+
+
+def _collect(models: Sequence[Params], name: str) -> tuple[Float[Array, "n d"], tuple[int, int]]:
+    kernels = []
+    for index, model in enumerate(models):
+        try:
+            kernel = jnp.asarray(filters.get_kernel(model, name), jnp.float32)
+        except (KeyError, TypeError):
+            raise ValueError(f"model {index} has no layer {name}, but model 0 has") from None
+        if kernels and kernel.shape != kernels[0].shape:
+            raise ValueError(
+                f"layer {name} has shape {kernel.shape} in model {index}, but "
+                f"{kernels[0].shape} in model 0"
+            )
+        if not bool(jnp.isfinite(kernel).all()):
+            raise ValueError(
+                f"layer {name} of model {index} is not finite (NaN or ∞): leave this model out"
+            )
+        kernels.append(kernel)
+    height, width = kernels[0].shape[:2]
+    return jnp.concatenate([filters.to_slices(kernel) for kernel in kernels]), (height, width)
+
+
+@functools.partial(jax.jit, static_argnames=("metric", "size"))
+def _features(
+    slices: Float[Array, "n d"], metric: distances.Distance, size: tuple[int, int]
+) -> Float[Array, "n f"]:
+    return metric.features(slices, size)
+
+
+@functools.partial(
+    jax.jit, static_argnames=("metric", "size", "representative", "members_per_cluster")
+)
+def _represent(
+    key: PRNGKey,
+    slices: Float[Array, "n d"],
+    points: Float[Array, "n f"],
+    found: kmeans.KMeansResult,
+    metric: distances.Distance,
+    size: tuple[int, int],
+    representative: str,
+    members_per_cluster: int,
+) -> Float[Array, "k m d"]:
+    if representative == "member":
+        return slices[_members(key, found.labels, found.sizes, members_per_cluster)]
+    if representative == "medoid":
+        return slices[_medoids(points, found)][:, None]
+    if representative == "inverse" and metric.inverse is not None:
+        return metric.inverse(found.centers, size)[:, None]
+    sums = jax.ops.segment_sum(slices, found.labels, found.sizes.shape[0])
+    return (sums / jnp.maximum(found.sizes, 1)[:, None])[:, None]
+
+
+def _medoids(points: Float[Array, "n f"], found: kmeans.KMeansResult) -> Int32[Array, " k"]:
+    k = found.sizes.shape[0]
+    _, squares = kmeans.assign(points, found.centers)
+    least = jax.ops.segment_min(squares, found.labels, k)
+    order = jnp.arange(points.shape[0], dtype=jnp.int32)
+    nearest = jnp.where(squares == least[found.labels], order, order[-1])
+    # A cluster without members, which is never drawn, must still index something.
+    return jnp.minimum(jax.ops.segment_min(nearest, found.labels, k), order[-1])
+
+
+def _members(
+    key: PRNGKey, labels: Int32[Array, " n"], sizes: Float[Array, " k"], count: int
+) -> Int[Array, "k m"]:
+    shuffled = jax.random.permutation(key, labels.shape[0])
+    by_cluster = shuffled[jnp.argsort(labels[shuffled], stable=True)]
+    sizes = sizes.astype(jnp.int32)
+    starts = jnp.cumsum(sizes) - sizes
+    places = starts[:, None] + jnp.arange(count)[None] % jnp.maximum(sizes, 1)[:, None]
+    return by_cluster[jnp.minimum(places, labels.shape[0] - 1)]
+
+
+def _library_version() -> str:
+    try:
+        return importlib.metadata.version("jaxinit")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def draw(
+    key: PRNGKey,
+    bank: FilterBank,
+    layer: str,
+    shape: tuple[int, ...],
+    dtype: DTypeLike = jnp.float32,
+) -> Float[Array, "h w i o"]:
+    """Draws a new kernel, each of its slices independently.
+
+    A slice gets a cluster with probability proportional to its size, then one of the cluster's
+    filters uniformly. Can be jitted (`layer`, `shape` and `dtype` are static), and vmapped over
+    keys.
+
+    Args:
+        key: Chooses the clusters and the filters.
+        bank: Where to draw from.
+        layer: Which layer of the bank.
+        shape: (h, w, i, o) of the kernel; h and w must be those of the bank's layer.
+        dtype: Of the kernel.
+
+    Returns:
+        The kernel; taps in the units of the source models'.
+
+    Raises:
+        ValueError: The bank lacks the layer, or its slices have another size.
+
+    Source: the paper, "single-filter clustering".
+    """
+    if layer not in bank.kernel_sizes:
+        raise ValueError(
+            f"the bank has no layer {layer!r}: it has {', '.join(sorted(bank.kernel_sizes))}"
+        )
+    if len(shape) != 4 or tuple(shape[:2]) != tuple(bank.kernel_sizes[layer]):
+        height, width = bank.kernel_sizes[layer]
+        raise ValueError(
+            f"a kernel of shape {tuple(shape)} cannot be drawn from layer {layer!r} of the bank, "
+            f"whose slices are {height}×{width}: its shape must start so and have 4 sides"
+        )
+    height, width, inputs, outputs = shape
+    candidates, sizes = bank.filters[layer], bank.sizes[layer]
+    count, per_cluster, taps = candidates.shape
+    cluster_key, filter_key = jax.random.split(key)
+    cumulative = jnp.cumsum(sizes)
+    # u < 1 by more than rounding, so that u·total stays below the total and finds a cluster that
+    # has members. For so few clusters, comparing with all is the fastest search.
+    u = jax.random.uniform(cluster_key, (inputs, outputs)) * cumulative[-1]
+    row = jnp.searchsorted(cumulative, u, side="right", method="compare_all") * per_cluster
+    if per_cluster > 1:
+        row += jax.random.randint(filter_key, (inputs, outputs), 0, per_cluster)
+    table = candidates.reshape(count * per_cluster, taps).astype(dtype)
+    return table.T[:, row].reshape(height, width, inputs, outputs)
+
+
+def save(bank: FilterBank, path: str | os.PathLike[str]) -> None:
+    """Writes a bank to a file (see the top of this module), whole or not at all.
+
+    Args:
+        bank: What to write.
+        path: Where; a file that is there already is replaced.
+    """
+    metadata = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        **dataclasses.asdict(bank.provenance),
+        "layers": [{"name": n, "kernel_size": list(s)} for n, s in bank.kernel_sizes.items()],
+    }
+    text = json.dumps(metadata, ensure_ascii=False, sort_keys=True).encode()
+    arrays = {"metadata": np.frombuffer(text, np.uint8)}
+    for field in ("filters", "sizes", "inertia"):
+        for name, array in getattr(bank, field).items():
+            arrays[f"{field}/{name}"] = np.asarray(array, np.float32)
+    folder, file_name = os.path.split(os.path.abspath(path))
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{file_name}.", delete=False) as file:
+        try:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+            file.close()
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def load(path: str | os.PathLike[str]) -> FilterBank:
+    """Reads a bank that `save` wrote.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: The file is damaged, of a later version, or not a bank.
+        FileNotFoundError: There is no such file.
+    """
+    damaged = (
+        *(KeyError, TypeError, AttributeError, ValueError, EOFError, NotImplementedError),
+        *(zipfile.BadZipFile, zlib.error),
+    )
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        metadata = json.loads(arrays["metadata"].tobytes())
+        if metadata["format"] != _FORMAT:
+            raise ValueError("another format")
+        version = metadata["version"]
+        bank = _parse(metadata, arrays) if version == _VERSION else None
+    except damaged as error:
+        raise ValueError(
+            f"{os.fspath(path)} is damaged or not a filter bank ({error}): make it anew with "
+            "banks.fit and banks.save"
+        ) from error
+    if bank is None:
+        raise ValueError(
+            f"{os.fspath(path)} is a filter bank of version {version}, but this jaxinit reads "
+            f"version {_VERSION}: use the jaxinit that wrote it"
+        )
+    return bank
+
+
+def _parse(metadata: dict[str, Any], arrays: dict[str, np.ndarray]) -> FilterBank:
+    fields = {field.name: metadata[field.name] for field in dataclasses.fields(Provenance)}
+    fields["sources"] = tuple(fields["sources"])
+    provenance = Provenance(**fields)
+    sizes = {layer["name"]: tuple(layer["kernel_size"]) for layer in metadata["layers"]}
+    bank = FilterBank({}, {}, {}, flax.core.FrozenDict(sizes), provenance)
+    for name, (height, width) in sizes.items():
+        candidates, counts = arrays[f"filters/{name}"], arrays[f"sizes/{name}"]
+        inertia = arrays[f"inertia/{name}"]
+        k = provenance.clusters
+        if (
+            candidates.ndim != 3
+            or candidates.shape[::2] != (k, height * width)
+            or candidates.shape[1] < 1
+            or counts.shape != (k,)
+            or inertia.shape != ()
+            or any(a.dtype != np.float32 for a in (candidates, counts, inertia))
+        ):
+            raise ValueError(f"the arrays of layer {name} do not have the shapes they should")
+        if not np.isfinite(candidates).all() or not (counts >= 0).all() or not counts.sum() > 0:
+            raise ValueError(f"the numbers of layer {name} cannot be a bank's")
+        bank.filters[name], bank.sizes[name] = jnp.asarray(candidates), jnp.asarray(counts)
+        bank.inertia[name] = jnp.asarray(inertia)
+    return bank

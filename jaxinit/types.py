@@ -1,0 +1,31 @@
+"""The types that the library speaks in: trees of parameters and the two kinds of initialiser."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Key, UInt32
+
+# A nested mapping from names to arrays: the "params" collection of a Flax module.
+Params = Mapping[str, Any]
+
+# One key, new-style (`jax.random.key`) or raw (`jax.random.PRNGKey`).
+PRNGKey = Key[Array, ""] | UInt32[Array, "2"]
+
+
+class Initializer(Protocol):
+    """Makes one array, as `jax.nn.initializers` do: fits `kernel_init=` of any Flax module."""
+
+    def __call__(
+        self, key: PRNGKey, shape: tuple[int, ...], dtype: DTypeLike = ..., /
+    ) -> Float[Array, "..."]:
+        """Returns an array of this shape and dtype, drawn with `key`."""
+        ...
+
+
+class ParamsInitializer(Protocol):
+    """Maps a tree of parameters to another of the same structure, so it knows each layer."""
+
+    def __call__(self, key: PRNGKey, params: Params, /) -> Params:
+        """Returns new parameters; leaves that it does not concern are passed through."""
+        ...

@@ -1,0 +1,47 @@
+"""What several tests share: a network that trains in milliseconds, and made-up data."""
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen
+
+from experiments import data
+from jaxinit.models import resnet
+
+
+class SmallNetwork(linen.Module):
+    """One convolution with batch norm and a linear layer, called as ResNet18 is."""
+
+    classes: int = 10
+
+    @linen.compact
+    def __call__(self, images, *, train):
+        x = resnet.Conv(8, 3, stride=2, name="conv1")(images)
+        x = linen.relu(resnet.BatchNorm(name="bn1")(x, train=train))
+        return linen.Dense(self.classes, name="fc")(jnp.mean(x, axis=(1, 2)))
+
+
+def make_dataset(train_per_class=13, test_per_class=4, size=8, superclasses=4, name="procedural"):
+    """A data set of 5 classes a superclass, each of its own colour, in shuffled order."""
+    rng = np.random.default_rng(0)
+    classes = 5 * superclasses
+    colours = rng.uniform(40, 215, (classes, 1, 1, 3))
+
+    def draw(per_class):
+        labels = rng.permutation(np.repeat(np.arange(classes), per_class)).astype(np.int32)
+        noise = rng.normal(0, 30, (len(labels), size, size, 3))
+        return np.clip(colours[labels] + noise, 0, 255).astype(np.uint8), labels
+
+    train_images, train_labels = draw(train_per_class)
+    test_images, test_labels = draw(test_per_class)
+    return data.Dataset(
+        name=name,
+        title="small made-up data",
+        train_images=train_images,
+        train_labels=train_labels,
+        test_images=test_images,
+        test_labels=test_labels,
+        superclass=(np.arange(classes) // 5).astype(np.int32),
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        fingerprint="0123456789ab",
+    )

@@ -1,0 +1,225 @@
+"""Initialisers: what they draw, and what they leave alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxinit import banks, filters, initializers
+from jaxinit.models import resnet
+
+
+@pytest.fixture(scope="module")
+def params():
+    network = resnet.ResNet18(classes=10)
+    images = jnp.zeros((1, 32, 32, 3))
+    return jax.jit(lambda k: network.init(k, images, train=False))(jax.random.key(0))["params"]
+
+
+@pytest.fixture(scope="module")
+def bank(params):
+    return banks.fit(jax.random.key(1), [params], clusters=3)
+
+
+def same(first, second):
+    return jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.array_equal(a, b)), first, second))
+
+
+def changed_layers(before, after):
+    names = filters.layer_names(before)
+    return [
+        n
+        for n in names
+        if not jnp.array_equal(filters.get_kernel(before, n), filters.get_kernel(after, n))
+    ]
+
+
+def every_kind(bank, params):
+    other = jax.tree.map(lambda leaf: leaf + 1, params)
+    return {
+        "default": initializers.default(),
+        "gabor": initializers.gabor(),
+        "clustered": initializers.clustered(bank),
+        "pretrained": initializers.pretrained(other),
+        "scaled": initializers.scaled(0.5),
+        "chain": initializers.chain(initializers.gabor(layers=1), initializers.clustered(bank)),
+    }
+
+
+@pytest.mark.parametrize("kind", ["default", "gabor", "clustered", "chain"])
+def test_same_key_same_params_other_key_other_params(kind, bank, params):
+    init = jax.jit(every_kind(bank, params)[kind])
+    first, again = init(jax.random.key(3), params), init(jax.random.key(3), params)
+    other = init(jax.random.key(4), params)
+    assert same(first, again)
+    assert not same(first, other)
+    assert jax.tree.structure(first) == jax.tree.structure(params)
+
+
+@pytest.mark.parametrize("kind", ["default", "gabor", "clustered", "pretrained", "scaled", "chain"])
+def test_jit_is_eager_and_vmap_is_a_loop(kind, bank, params):
+    init = every_kind(bank, params)[kind]
+    keys = jax.random.split(jax.random.key(5), 2)
+    jitted = jax.jit(jax.vmap(init, in_axes=(0, None)))(keys, params)
+    for i in range(2):
+        eager = init(keys[i], params)
+        for a, b in zip(jax.tree.leaves(jitted), jax.tree.leaves(eager), strict=True):
+            np.testing.assert_allclose(a[i] if a.ndim > b.ndim else a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_first_k_layers_and_nothing_else(bank, params):
+    for count in (0, 1, 6, 17):
+        made = initializers.clustered(bank, layers=count)(jax.random.key(0), params)
+        assert changed_layers(params, made) == list(filters.layer_names(params)[:count])
+        assert same(made["fc"], params["fc"])
+        shortcut = made["layer2_0"]["shortcut_conv"]
+        assert same(shortcut, params["layer2_0"]["shortcut_conv"])
+
+
+def test_any_subset_of_layers(bank, params):
+    key = jax.random.key(0)
+    everything = initializers.clustered(bank)(key, params)
+    for layers, chosen in (
+        (slice(1, 3), ["layer1_0/conv1", "layer1_0/conv2"]),
+        ([16, 0], ["conv1", "layer4_1/conv2"]),
+        (["layer3_1/conv2"], ["layer3_1/conv2"]),
+    ):
+        made = initializers.clustered(bank, layers=layers)(key, params)
+        assert changed_layers(params, made) == chosen
+        # A layer draws the same filters whichever others are chosen.
+        for name in chosen:
+            np.testing.assert_array_equal(
+                filters.get_kernel(made, name), filters.get_kernel(everything, name)
+            )
+
+
+def test_clustered_slices_are_centres_in_proportion_to_the_clusters_sizes(bank, params):
+    made = initializers.clustered(bank)(jax.random.key(7), params)
+    name = "layer4_1/conv2"
+    slices = np.asarray(filters.to_slices(filters.get_kernel(made, name)))
+    centres = np.asarray(bank.filters[name])[:, 0]
+    distances = np.abs(slices[:, None] - centres[None]).max(axis=2)
+    np.testing.assert_allclose(distances.min(axis=1), 0, atol=1e-7)
+    counts = np.bincount(distances.argmin(axis=1), minlength=3)
+    expected = np.asarray(bank.sizes[name]) / np.sum(bank.sizes[name]) * len(slices)
+    deviation = np.sqrt(expected * (1 - expected / len(slices)))
+    assert np.all(np.abs(counts - expected) < 5 * deviation)
+
+
+def test_default_has_torchvisions_moments(params):
+    made = initializers.default()(jax.random.key(11), params)
+    for name in filters.layer_names(params):
+        kernel = np.asarray(filters.get_kernel(made, name))
+        expected = (2 / (kernel.shape[0] * kernel.shape[1] * kernel.shape[3])) ** 0.5
+        assert abs(kernel.std() / expected - 1) < 5 / (2 * kernel.size) ** 0.5
+    shortcut = np.asarray(made["layer2_0"]["shortcut_conv"]["kernel"])
+    assert abs(shortcut.std() / (2 / 128) ** 0.5 - 1) < 0.05
+    for leaf in made["fc"].values():
+        assert np.abs(leaf).max() <= 512**-0.5
+        assert not np.array_equal(leaf, params["fc"]["bias"])
+    assert np.all(np.asarray(made["bn1"]["scale"]) == 1)
+    assert np.all(np.asarray(made["bn1"]["bias"]) == 0)
+
+
+def gabor_by_hand(size, sigma, theta, wavelength, phase, aspect):
+    grid = np.linspace(-size // 2, size // 2, size)
+    slices = np.empty((size, size))
+    for i, y in enumerate(grid):
+        for j, x in enumerate(grid):
+            along = x * np.cos(theta) + y * np.sin(theta)
+            across = -x * np.sin(theta) + y * np.cos(theta)
+            envelope = np.exp(-0.5 * (along**2 / sigma**2 + across**2 * aspect**2 / sigma**2))
+            slices[i, j] = envelope * np.cos(2 * np.pi * along / wavelength + phase)
+    return slices
+
+
+@pytest.mark.parametrize("size", [3, 7])
+def test_gabor_is_the_formula_with_parameters_in_range(size):
+    """Fits the five parameters of each filter within the paper's ranges; nothing may be left."""
+    scipy_optimize = pytest.importorskip("scipy.optimize")
+    kernel = np.asarray(initializers.gabor_kernel(jax.random.key(2), (size, size, 3, 4)))
+    low, high = [1.5, 0, 2, 0, 0.9], [2.5, np.pi, 13, 2 * np.pi, 1.1]
+    for channel in range(4):
+        target = kernel[:, :, 0, channel].astype(float)
+
+        def residual(p, target=target):
+            return (gabor_by_hand(size, *p) - target).ravel()
+
+        starts = np.random.default_rng(0).uniform(low, high, (25, 5))
+        best = min(
+            scipy_optimize.least_squares(residual, start, bounds=(low, high)).cost
+            for start in starts
+        )
+        assert best < 1e-6
+
+
+def test_gabor_is_the_same_for_all_inputs_and_differs_between_outputs():
+    kernel = initializers.gabor_kernel(jax.random.key(0), (7, 7, 3, 64))
+    assert jnp.array_equal(kernel[:, :, 0], kernel[:, :, 2])
+    flat = np.asarray(kernel[:, :, 0]).reshape(49, 64).T
+    assert len(np.unique(flat.round(5), axis=0)) == 64
+
+
+def test_gabor_fits_kernel_init_of_flax():
+    from flax import linen
+
+    layer = linen.Conv(8, (7, 7), kernel_init=initializers.gabor_kernel)
+    kernel = layer.init(jax.random.key(0), jnp.zeros((1, 9, 9, 3)))["params"]["kernel"]
+    assert kernel.shape == (7, 7, 3, 8)
+    assert jnp.array_equal(kernel[:, :, 0], kernel[:, :, 1])
+
+
+def test_clustered_kernel_fits_kernel_init_of_flax(bank):
+    from flax import linen
+
+    init = initializers.clustered_kernel(bank, "layer1_0/conv1")
+    kernel = linen.Conv(8, (3, 3), kernel_init=init).init(
+        jax.random.key(0), jnp.zeros((1, 9, 9, 3))
+    )["params"]["kernel"]
+    slices = np.asarray(filters.to_slices(kernel))
+    assert len(np.unique(slices, axis=0)) <= 3
+
+
+def test_pretrained_takes_everything_of_the_same_shape(params):
+    source = jax.tree.map(lambda leaf: leaf + 1, params)
+    assert same(initializers.pretrained(source)(jax.random.key(0), params), source)
+    head = {"kernel": jnp.zeros((512, 3)), "bias": jnp.zeros(3)}
+    made = initializers.pretrained(source)(jax.random.key(0), {**params, "fc": head})
+    assert same(made["fc"], head)
+    assert same(made["layer1_0"], source["layer1_0"])
+    part = initializers.pretrained(source, layers=2)(jax.random.key(0), params)
+    assert changed_layers(params, part) == ["conv1", "layer1_0/conv1"]
+
+
+def test_chain_composes_in_order_with_keys_of_their_own(bank, params):
+    key = jax.random.key(0)
+    made = initializers.chain(
+        initializers.gabor(layers=1),
+        initializers.clustered(bank, layers=slice(1, None)),
+        initializers.scaled(0.35),
+    )(key, params)
+    keys = jax.random.split(key, 3)
+    gabor = initializers.gabor(layers=1)(keys[0], params)
+    stem = filters.get_kernel(gabor, "conv1") * jnp.float32(0.35)
+    np.testing.assert_allclose(filters.get_kernel(made, "conv1"), stem, rtol=1e-6)
+    assert changed_layers(params, made) == list(filters.layer_names(params))
+
+
+def test_bad_input_gets_a_sentence(bank, params):
+    key = jax.random.key(0)
+    with pytest.raises(ValueError, match="layers=18 is out of range"):
+        initializers.gabor(layers=18)(key, params)
+    with pytest.raises(ValueError, match="not in the network"):
+        initializers.gabor(layers=["conv9"])(key, params)
+    first = banks.fit(key, [params], clusters=3, layers=1)
+    with pytest.raises(ValueError, match="layer1_0/conv1"):
+        initializers.clustered(first, layers=2)(key, params)
+    small = {**params, "conv1": {"kernel": jnp.zeros((5, 5, 3, 64))}}
+    with pytest.raises(ValueError, match="conv1"):
+        initializers.clustered(bank, layers=1)(key, small)
+    with pytest.raises(ValueError, match="another network"):
+        initializers.pretrained({"conv1": params["conv1"]})(key, params)
+    with pytest.raises(ValueError, match="conv1"):
+        initializers.pretrained(small)(key, params)
+    with pytest.raises(ValueError, match="has no default"):
+        initializers.default()(key, {"embedding": jnp.zeros((3, 3))})

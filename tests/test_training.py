@@ -1,0 +1,187 @@
+"""Training: one epoch against a loop written out, many runs against one, and what must stop."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from experiments import augmentation, config, data, protocol, training
+from tests.small import SmallNetwork, make_dataset
+
+PAIRS = ((0, 1), (2, 3), (0, 3))
+SETTINGS = config.Training(epochs=3, batch_size=32, learning_rate=0.05)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return make_dataset()
+
+
+@pytest.fixture(scope="module")
+def trainer(dataset):
+    return training.Trainer(dataset, SETTINGS, 10, SmallNetwork())
+
+
+def tasks_and_starts(trainer, dataset, pairs=PAIRS):
+    keys = [protocol.run_keys(0, pair) for pair in pairs]
+    return (
+        [data.pair_task(dataset, pair) for pair in pairs],
+        [trainer.init_variables(key.network) for key in keys],
+        [key.training for key in keys],
+    )
+
+
+def test_one_epoch_is_the_loop_written_out(dataset):
+    """130 images in batches of 32: four whole ones and the last of 2, as PyTorch's loader keeps."""
+    trainer = training.Trainer(dataset, SETTINGS, 10, SmallNetwork())
+    (task,), (variables,), (key,) = tasks_and_starts(trainer, dataset, PAIRS[:1])
+    epoch = training.make_epoch(trainer.network, SETTINGS, dataset.mean, dataset.std)
+    train = training.Split(jnp.asarray(task.train_index), jnp.asarray(task.train_labels))
+    test = training.Split(jnp.asarray(task.test_index), jnp.asarray(task.test_labels))
+    state = training.init_state(variables, SETTINGS)
+    state, result = jax.jit(epoch)(trainer.images, train, test, state, key)
+
+    order_key, augment_key = jax.random.split(key)
+    order = np.asarray(jax.random.permutation(order_key, 130))
+    optimizer = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(0.05, momentum=0.9))
+    params, stats = variables["params"], variables["batch_stats"]
+    slots, losses = optimizer.init(params), []
+
+    def normalize(images):
+        return jnp.asarray((np.asarray(images, np.float32) / 255 - 0.5) / 0.25)
+
+    def loss_of(params, stats, x, y):
+        logits, new = trainer.network.apply(
+            {"params": params, "batch_stats": stats}, x, train=True, mutable=["batch_stats"]
+        )
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+        return loss, new["batch_stats"]
+
+    for number, rows in enumerate(np.split(order, [32, 64, 96, 128])):
+        images = jnp.asarray(dataset.train_images[task.train_index[rows]])
+        images = augmentation.augment(jax.random.fold_in(augment_key, number), images)
+        y = jnp.asarray(task.train_labels[rows])
+        gradient = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, stats), grads = gradient(params, stats, normalize(images), y)
+        updates, slots = optimizer.update(grads, slots, params)
+        params = optax.apply_updates(params, updates)
+        losses.append(float(loss))
+
+    np.testing.assert_allclose(result.step_losses, losses, rtol=1e-4)
+    for a, b in zip(
+        jax.tree.leaves((state.params, state.batch_stats)),
+        jax.tree.leaves((params, stats)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+    logits = trainer.network.apply(
+        {"params": params, "batch_stats": stats},
+        normalize(dataset.test_images[task.test_index]),
+        train=False,
+    )
+    hits = np.mean(np.argmax(logits, axis=1) == task.test_labels)
+    assert float(result.validation.top1) == pytest.approx(hits, abs=0.03)
+
+
+def test_metrics_by_hand():
+    logits = jnp.log(
+        jnp.asarray([[0.5, 0.2, 0.1, 0.1, 0.05, 0.05], [0.4, 0.3, 0.1, 0.1, 0.06, 0.04]])
+    )
+    got = training._metrics(logits, jnp.asarray([1, 5]))
+    assert float(got.loss) == pytest.approx(-math.log(0.2) - math.log(0.04), rel=1e-5)
+    assert (float(got.top1), float(got.top5)) == (0.0, 1.0)
+
+
+def test_many_runs_at_once_are_the_same_runs(trainer, dataset):
+    tasks, starts, keys = tasks_and_starts(trainer, dataset)
+    together, finals = trainer.train(tasks, starts, keys)
+    for i in range(len(tasks)):
+        (alone,), (final,) = trainer.train(tasks[i : i + 1], starts[i : i + 1], keys[i : i + 1])
+        for name in training.CURVES:
+            np.testing.assert_allclose(
+                together[i].values[name], alone.values[name], rtol=2e-3, atol=1e-6
+            )
+        for a, b in zip(jax.tree.leaves(finals[i]), jax.tree.leaves(final), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-4)
+
+
+def test_training_learns_and_the_same_key_gives_the_same_curve(trainer, dataset):
+    tasks, starts, keys = tasks_and_starts(trainer, dataset, PAIRS[:1])
+    (first,), _ = trainer.train(tasks, starts, keys)
+    (again,), _ = trainer.train(tasks, starts, keys)
+    (other,), _ = trainer.train(tasks, starts, [jax.random.key(77)])
+    assert first == again
+    assert first.values["train_loss"] != other.values["train_loss"]
+    assert first.values["train_loss"][-1] < first.values["train_loss"][0]
+    assert first.values["val_acc_top1"][-1] > 15
+    assert first.values["learning_rate"] == [0.05] * 3
+
+
+def test_a_loss_that_is_not_finite_stops_only_its_run(trainer, dataset):
+    tasks, starts, keys = tasks_and_starts(trainer, dataset)
+    sick = jax.tree.map(jnp.copy, starts[1])
+    sick["params"]["fc"]["bias"] = sick["params"]["fc"]["bias"].at[0].set(jnp.nan)
+    curves, _ = trainer.train(tasks, [starts[0], sick, starts[2]], keys)
+    healthy, _ = trainer.train(tasks, starts, keys)
+    assert curves[1].stopped == "the loss is not finite in epoch 1, in training step 1"
+    assert curves[1].values["train_loss"] == []
+    assert curves[0] == healthy[0]
+    assert curves[2] == healthy[2]
+    assert healthy[1].stopped is None
+
+
+def test_all_runs_stopped_ends_the_training(trainer, dataset):
+    tasks, starts, keys = tasks_and_starts(trainer, dataset, PAIRS[:1])
+    sick = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.inf), starts[0])
+    told = []
+    curves, _ = trainer.train(tasks, [sick], keys, lambda epoch, accuracies: told.append(epoch))
+    assert curves[0].stopped
+    assert told == [1]
+
+
+def test_learning_rate_follows_the_schedule(dataset):
+    settings = dataclasses.replace(SETTINGS, schedule="cosine", learning_rate=0.1)
+    trainer = training.Trainer(dataset, settings, 10, SmallNetwork())
+    (curves,), _ = trainer.train(*tasks_and_starts(trainer, dataset, PAIRS[:1]))
+    expected = [0.1, 0.1 * 0.75, 0.1 * 0.25]
+    np.testing.assert_allclose(curves.values["learning_rate"], expected, rtol=1e-6)
+
+
+def test_a_rate_of_almost_nothing_changes_almost_nothing(dataset):
+    """The rate that the log holds is the rate that the step uses."""
+    settings = dataclasses.replace(SETTINGS, learning_rate=1e-12)
+    trainer = training.Trainer(dataset, settings, 10, SmallNetwork())
+    tasks, starts, keys = tasks_and_starts(trainer, dataset, PAIRS[:1])
+    _, (final,) = trainer.train(tasks, starts, keys)
+    for a, b in zip(
+        jax.tree.leaves(final["params"]), jax.tree.leaves(starts[0]["params"]), strict=True
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-8)
+
+
+@pytest.mark.parametrize("change", [{"augment": False}, {"normalize": False}, {"momentum": 0.0}])
+def test_every_switch_does_something(trainer, dataset, change):
+    tasks, starts, keys = tasks_and_starts(trainer, dataset, PAIRS[:1])
+    (before,), _ = trainer.train(tasks, starts, keys)
+    other = training.Trainer(dataset, dataclasses.replace(SETTINGS, **change), 10, SmallNetwork())
+    (after,), _ = other.train(tasks, starts, keys)
+    assert before.values["train_loss"][-1] != pytest.approx(
+        after.values["train_loss"][-1], rel=1e-4
+    )
+
+
+def test_bfloat16_trains_close_to_float32(dataset):
+    """One epoch of the real network on a handful of images, in both arithmetics."""
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        settings = dataclasses.replace(SETTINGS, epochs=1, precision=precision)
+        trainer = training.Trainer(dataset, settings, 10)
+        (curves,), (final,) = trainer.train(*tasks_and_starts(trainer, dataset, PAIRS[:1]))
+        losses[precision] = curves.values["train_loss"][0]
+        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(final))
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
