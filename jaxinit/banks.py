@@ -1,6 +1,6 @@
-"""Filter banks: the clusters of each layer's filters over many models, which new ones are drawn from.
+"""Filter banks: each layer's filters over many models, clustered, and new filters drawn from them.
 
-The paper's single-filter clustering. A bank file is a NumPy `.npz` without pickles, a few kilobytes:
+The paper's single-filter clustering. A bank's file is a NumPy `.npz` without pickles:
 
 - `metadata`: JSON text as bytes: `format` ("jaxinit filter bank"), `version` (1), and the fields of
   `Provenance`; and `layers`, a list with the `name` and `kernel_size` [h, w] of each layer;
@@ -13,7 +13,6 @@ import functools
 import importlib.metadata
 import json
 import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -126,21 +125,11 @@ def fit(
     Raises:
         ValueError: An unknown distance or representative, no inverse, no models, layers that are
             missing or differ in shape, filters that are not finite, more clusters than slices.
-
-    Source: the paper, "single-filter clustering".
     """
     metric = distances.get(distance)
     _check(models, metric, representative, clusters, members_per_cluster)
     everything = filters.layer_names(models[0])
-    bank = FilterBank(
-        {},
-        {},
-        {},
-        flax.core.FrozenDict(),
-        Provenance(
-            distance, representative, clusters, len(models), tuple(sources), _library_version()
-        ),
-    )
+    bank: dict[str, dict[str, Any]] = {"filters": {}, "sizes": {}, "inertia": {}}
     kernel_sizes: dict[str, tuple[int, int]] = {}
     for name in filters.select_layers(models[0], layers):
         # The key depends on the layer's place in the network, not on which others are chosen.
@@ -153,12 +142,17 @@ def fit(
             )
         points = _features(slices, metric, size)
         found = kmeans.fit(cluster_key, points, clusters, restarts=restarts)
-        bank.filters[name] = _represent(
+        bank["filters"][name] = _represent(
             member_key, slices, points, found, metric, size, representative, members_per_cluster
         )
-        bank.sizes[name], bank.inertia[name] = found.sizes, found.inertia
+        bank["sizes"][name], bank["inertia"][name] = found.sizes, found.inertia
         kernel_sizes[name] = size
-    return dataclasses.replace(bank, kernel_sizes=flax.core.FrozenDict(kernel_sizes))
+    provenance = Provenance(
+        distance, representative, clusters, len(models), tuple(sources), _library_version()
+    )
+    return FilterBank(
+        **bank, kernel_sizes=flax.core.FrozenDict(kernel_sizes), provenance=provenance
+    )
 
 
 def _check(
@@ -290,8 +284,6 @@ def draw(
 
     Raises:
         ValueError: The bank lacks the layer, or its slices have another size.
-
-    Source: the paper, "single-filter clustering".
     """
     if layer not in bank.kernel_sizes:
         raise ValueError(
@@ -332,19 +324,18 @@ def save(bank: FilterBank, path: str | os.PathLike[str]) -> None:
         "layers": [{"name": n, "kernel_size": list(s)} for n, s in bank.kernel_sizes.items()],
     }
     text = json.dumps(metadata, ensure_ascii=False, sort_keys=True).encode()
-    arrays = {"metadata": np.frombuffer(text, np.uint8)}
+    arrays: dict[str, np.ndarray] = {"metadata": np.frombuffer(text, np.uint8)}
     for field in ("filters", "sizes", "inertia"):
         for name, array in getattr(bank, field).items():
             arrays[f"{field}/{name}"] = np.asarray(array, np.float32)
-    folder, file_name = os.path.split(os.path.abspath(path))
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{file_name}.", delete=False) as file:
-        try:
+    temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
-            file.close()
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
 
 
 def load(path: str | os.PathLike[str]) -> FilterBank:
@@ -362,8 +353,9 @@ def load(path: str | os.PathLike[str]) -> FilterBank:
         *(zipfile.BadZipFile, zlib.error),
     )
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        # Opened here, as NumPy leaves what it cannot read open.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
         metadata = json.loads(arrays["metadata"].tobytes())
         if metadata["format"] != _FORMAT:
             raise ValueError("another format")

@@ -1,7 +1,7 @@
 """k-means inside XLA, over millions of points: what the paper clusters its filters with.
 
 The points are cut into blocks that are scanned one after the other, so that beside one copy of the
-points (transposed: an operation over a block then runs along its points) and one number a point,
+points (transposed: an operation over a block then runs along its points) and a few numbers a point,
 memory holds a few blocks only.
 """
 
@@ -17,8 +17,7 @@ from jaxtyping import Array, Float, Int, Int32, Num
 
 from jaxinit.types import PRNGKey
 
-# Measured on two CPU cores with 2.6 million points of 9 dimensions: below this the start of each
-# operation shows, above it a block leaves the cache.
+# Measured with 2.6 million points of 9 dimensions on 2 cores: smaller blocks take longer to start.
 _BLOCK = 65_536
 
 # Up to this many products of a centre's coordinate and a point's, one fused loop over the points
@@ -35,17 +34,18 @@ class KMeansResult(NamedTuple):
     Attributes:
         centers: One row a cluster.
         labels: The number of each point's nearest centre.
-        sizes: The total weight of each cluster's points. 0 only where there are fewer different
-            points than clusters; the centre is then a copy of another.
+        sizes: The total weight of each cluster's points. 0 where there are fewer different points
+            than clusters (the centre is then a copy of another), or where `max_iterations` ended
+            before an emptied cluster could move.
         inertia: Σ weight · (distance to the nearest centre)².
         iterations: How many steps of Lloyd's algorithm the best restart took.
     """
 
-    centers: Float[Array, "*b k d"]
-    labels: Int32[Array, "*b n"]
-    sizes: Float[Array, "*b k"]
-    inertia: Float[Array, "*b"]
-    iterations: Int[Array, "*b"]
+    centers: Float[Array, "k d"]
+    labels: Int32[Array, " n"]
+    sizes: Float[Array, " k"]
+    inertia: Float[Array, ""]
+    iterations: Int[Array, ""]
 
 
 class _Blocks(NamedTuple):
@@ -59,13 +59,6 @@ class _Lloyd(NamedTuple):
     iterations: Int[Array, ""]
 
 
-class _Farthest(NamedTuple):
-    distances: Float[Array, " k"]  # squared, falling; −1 where there are fewer points
-    points: Float[Array, "d k"]
-    weights: Float[Array, " k"]
-    labels: Int32[Array, " k"]
-
-
 def fit(
     key: PRNGKey,
     points: Points,
@@ -74,7 +67,7 @@ def fit(
     weights: Weights | None = None,
     centers: Points | None = None,
     restarts: int = 1,
-    max_iterations: int = 100,
+    max_iterations: int = 300,
     tolerance: float = 1e-4,
 ) -> KMeansResult:
     """Finds k centres that minimise the inertia Σᵢ wᵢ·minⱼ ‖xᵢ − cⱼ‖².
@@ -93,9 +86,9 @@ def fit(
         weights: How many times each point counts, at least 0; None means once.
         centers: k rows to start every restart from, instead of seeding.
         restarts: How many seeds to start from, one after the other. Static.
-        max_iterations: Most steps of Lloyd's algorithm of one restart. Static.
+        max_iterations: Most steps of Lloyd's algorithm of one restart.
         tolerance: Stop once the summed squared movement of the centres is at most this part of the
-            mean variance of the coordinates; 0 runs until nothing moves. Static.
+            mean variance of the coordinates; 0 runs until nothing moves.
 
     Returns:
         Centres, labels, sizes, inertia and iterations of the best restart.
@@ -156,7 +149,7 @@ def _wide(points: Points) -> jnp.dtype:
 def _check(
     points: Points, weights: Weights | None, k: int, restarts: int, max_iterations: int
 ) -> None:
-    count = points.shape[0]
+    count = len(points)
     if k < 1:
         raise ValueError(f"k={k} clusters cannot be made: ask for 1 or more")
     if k > count:
@@ -167,8 +160,11 @@ def _check(
         )
     if weights is not None and weights.shape != (count,):
         raise ValueError(f"weights of shape {weights.shape} do not give each of {count} points one")
-    if not isinstance(points, jax.core.Tracer) and not bool(jnp.isfinite(points).all()):
-        raise ValueError("points hold numbers that are not finite (NaN or ∞): remove them first")
+    if not isinstance(points, jax.core.Tracer):
+        with jax.ensure_compile_time_eval():  # known points stay known where `fit` is traced
+            finite = bool(jnp.isfinite(points).all())
+        if not finite:
+            raise ValueError("points hold NaN or ∞: remove what is not finite first")
     if weights is None or isinstance(weights, jax.core.Tracer):
         return
     values = np.asarray(weights)
@@ -178,7 +174,7 @@ def _check(
         raise ValueError(f"k={k} clusters need {k} points of positive weight, not {positive}")
 
 
-@functools.partial(jax.jit, static_argnames=("k", "restarts", "max_iterations", "tolerance"))
+@functools.partial(jax.jit, static_argnames=("k", "restarts"))
 def _fit(
     key: PRNGKey,
     points: Float[Array, "n d"],
@@ -187,8 +183,8 @@ def _fit(
     *,
     k: int,
     restarts: int,
-    max_iterations: int,
-    tolerance: float,
+    max_iterations: int | Int[Array, ""],
+    tolerance: float | Float[Array, ""],
 ) -> KMeansResult:
     blocks = _cut(points, weights)
     total = blocks.weights.sum(1).sum()
@@ -284,7 +280,10 @@ def _totals(
 
 
 def _lloyd(
-    blocks: _Blocks, centers: Float[Array, "k d"], threshold: Float[Array, ""], max_iterations: int
+    blocks: _Blocks,
+    centers: Float[Array, "k d"],
+    threshold: Float[Array, ""],
+    max_iterations: int | Int[Array, ""],
 ) -> _Lloyd:
     def unsettled(state: _Lloyd) -> Array:
         return (state.shift > threshold) & (state.iterations < max_iterations)
@@ -321,50 +320,27 @@ def _relocate(
 ) -> tuple[Float[Array, "k d"], Float[Array, " k"]]:
     """Gives each empty cluster one of the points farthest from their centres."""
     k = centers.shape[0]
-    far = _farthest(blocks, centers)
+    labels, distances = _assign(blocks, centers)
+    distances, far = jax.lax.top_k(jnp.where(blocks.weights > 0, distances, -1).reshape(-1), k)
+    block, place = jnp.divmod(far, blocks.weights.shape[1])
+    points, donors = blocks.points[block, :, place], labels[block, place]
     empty = masses == 0
-    rank = jnp.cumsum(empty) - 1  # which of the farthest points an empty cluster gets
     # A point that lies on its centre is no use: then there are fewer different points than k.
-    used = (jnp.arange(k) < empty.sum()) & (far.distances > 0)
-    moved = jnp.where(used, far.weights, 0)
-    rest = masses - jax.ops.segment_sum(moved, far.labels, k)
+    used = (jnp.arange(k) < empty.sum()) & (distances > 0)
+    moved = jnp.where(used, blocks.weights[block, place], 0)
+    left = sums - jax.ops.segment_sum(points * moved[:, None], donors, k)
+    rest = masses - jax.ops.segment_sum(moved, donors, k)
     # A donor left with rounding errors alone had this one point: it stays where it was.
     rest = jnp.where(rest > 1e-6 * masses, rest, 0)
-    left = sums - jax.ops.segment_sum((far.points * moved[None]).T, far.labels, k)
+    rank = jnp.cumsum(empty) - 1  # which of the farthest points an empty cluster gets
     given = jnp.where(empty, moved[rank], 0)
-    return (
-        jnp.where(empty[:, None], given[:, None] * far.points.T[rank], left),
-        jnp.where(empty, given, rest),
-    )
-
-
-def _farthest(blocks: _Blocks, centers: Float[Array, "k d"]) -> _Farthest:
-    k, dimensions = centers.shape
-
-    def merge(far: _Farthest, block: _Blocks) -> tuple[_Farthest, None]:
-        labels = _nearest(block.points, centers)
-        distances = _distances(block.points, centers, labels)
-        distances = jnp.where(block.weights > 0, distances, -1)
-        distances, chosen = jax.lax.top_k(jnp.concatenate([far.distances, distances]), k)
-        return _Farthest(
-            distances,
-            jnp.concatenate([far.points, block.points], 1)[:, chosen],
-            jnp.concatenate([far.weights, block.weights])[chosen],
-            jnp.concatenate([far.labels, labels])[chosen],
-        ), None
-
-    zeros = jnp.zeros(k, centers.dtype)
-    nothing = _Farthest(
-        zeros - 1, jnp.zeros((dimensions, k), centers.dtype), zeros, jnp.zeros(k, jnp.int32)
-    )
-    return jax.lax.scan(merge, nothing, blocks)[0]
+    sums = jnp.where(empty[:, None], given[:, None] * points[rank], left)
+    return sums, jnp.where(empty, given, rest)
 
 
 def _seed(key: PRNGKey, blocks: _Blocks, k: int) -> Float[Array, "k d"]:
     """Draws k points far apart: each the best of several, drawn with probability ∝ w·D²."""
     candidates = 2 + int(math.log(k))
-    first_key, rest_key = jax.random.split(key)
-    first = _sample(first_key, blocks, blocks.weights, 1)[0]
 
     def nearer(
         block: Float[Array, "d m"], distances: Float[Array, " m"], centers: Float[Array, "c d"]
@@ -372,49 +348,46 @@ def _seed(key: PRNGKey, blocks: _Blocks, k: int) -> Float[Array, "k d"]:
         terms = [jnp.square(block[i][None] - centers[:, i, None]) for i in range(block.shape[0])]
         return jnp.minimum(sum(terms[1:], terms[0]), distances[None])
 
-    def add(
-        distances: Float[Array, "b m"], step_key: PRNGKey
-    ) -> tuple[Float[Array, "b m"], Float[Array, " d"]]:
-        masses = blocks.weights * distances
-        drawn = _sample(step_key, blocks, masses, candidates)
+    def add(carry: tuple[Array, Array], step: tuple[Array, Array]) -> tuple[tuple, Array]:
+        distances, previous = carry
+        number, u = step
+        masses = blocks.weights * jnp.where(number == 0, 1, distances)
+        drawn = _sample(u, blocks, masses)
         # Where every point lies on a centre there is nothing to draw from.
-        drawn = jnp.where(masses.sum() > 0, drawn, first[None])
+        drawn = jnp.where(masses.sum() > 0, drawn, previous[None])
 
         def potential(xs: tuple[_Blocks, Float[Array, " m"]]) -> Float[Array, " c"]:
             block, distances = xs
             return (block.weights[None] * nearer(block.points, distances, drawn)).sum(1)
 
-        best = drawn[jnp.argmin(jax.lax.map(potential, (blocks, distances)).sum(0))]
-        return update(best, distances), best
-
-    def update(center: Float[Array, " d"], distances: Float[Array, "b m"]) -> Float[Array, "b m"]:
-        return jax.lax.map(
-            lambda xs: nearer(xs[0], xs[1], center[None])[0], (blocks.points, distances)
+        potentials = jax.lax.map(potential, (blocks, distances)).sum(0)
+        # The first seed is a point like any other, not the best of several.
+        best = drawn[jnp.where(number == 0, 0, jnp.argmin(potentials))]
+        distances = jax.lax.map(
+            lambda xs: nearer(xs[0], xs[1], best[None])[0], (blocks.points, distances)
         )
+        return (distances, best), best
 
-    start = update(first, jnp.full(blocks.weights.shape, jnp.inf, blocks.weights.dtype))
-    _, rest = jax.lax.scan(add, start, jax.random.split(rest_key, k - 1))
-    return jnp.concatenate([first[None], rest])
+    u = jax.random.uniform(key, (k, 2, candidates), blocks.weights.dtype)
+    infinite = jnp.full(blocks.weights.shape, jnp.inf, blocks.weights.dtype)
+    start = (infinite, jnp.zeros_like(blocks.points[0, :, 0]))
+    return jax.lax.scan(add, start, (jnp.arange(k), u))[1]
 
 
 def _sample(
-    key: PRNGKey, blocks: _Blocks, masses: Float[Array, "b m"], draws: int
+    u: Float[Array, "2 c"], blocks: _Blocks, masses: Float[Array, "b m"]
 ) -> Float[Array, "c d"]:
     """Draws points with probability ∝ their masses: first a block, then a point of it.
 
     One running sum over millions of float32 would lose the small ones.
     """
-    block_key, point_key = jax.random.split(key)
     of_blocks = masses.sum(1)
 
-    def draw(block_u: Array, point_u: Array) -> Float[Array, " d"]:
-        block = _invert(of_blocks, block_u)
-        return blocks.points[block, :, _invert(masses[block], point_u)]
+    def draw(u: Float[Array, "2"]) -> Float[Array, " d"]:
+        block = _invert(of_blocks, u[0])
+        return blocks.points[block, :, _invert(masses[block], u[1])]
 
-    return jax.vmap(draw)(
-        jax.random.uniform(block_key, (draws,), masses.dtype),
-        jax.random.uniform(point_key, (draws,), masses.dtype),
-    )
+    return jax.vmap(draw, in_axes=1)(u)
 
 
 def _invert(masses: Float[Array, " m"], u: Float[Array, ""]) -> Int[Array, ""]:

@@ -1,0 +1,130 @@
+"""How long one training step of ResNet-18 takes, beside eager PyTorch's of the same network.
+
+Both hold their images as bytes in memory, and for each step gather a batch, normalise it, go
+forward and back, and update by SGD with momentum and weight decay; neither augments. Ours is the
+epoch of `experiments.training` as it is used. The two take turns, so that whatever else the machine
+does meets both.
+"""
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import config, errors, training
+
+CLASSES = 10
+MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+
+
+def main() -> None:
+    """Prints the times of each round, and their ratio on the last line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch", type=int, default=128, help="images a step")
+    parser.add_argument("--size", type=int, default=32, help="height and width of the images")
+    parser.add_argument("--steps", type=int, default=10, help="steps a round")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds")
+    options = parser.parse_args()
+    with errors.exit_status():
+        compare(options.batch, options.size, options.steps, options.repeats)
+
+
+def compare(batch: int, size: int, steps: int, repeats: int) -> None:
+    """Times both in turns."""
+    torch = import_torch()
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (batch * steps, size, size, 3), dtype=np.uint8)
+    labels = rng.integers(0, CLASSES, batch * steps, dtype=np.int32)
+    settings = config.Training(batch_size=batch, augment=False)
+    contenders = {
+        "ours": our_epoch(images, labels, settings),
+        "PyTorch": torch_epoch(torch, images, labels, settings),
+    }
+    for epoch in contenders.values():  # compilation, and the threads' start
+        epoch()
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for repeat in range(repeats):
+        for name, epoch in contenders.items():
+            start = time.perf_counter()
+            epoch()
+            times[name].append(1e3 * (time.perf_counter() - start) / steps)
+        print(f"round {repeat + 1}:", *(f"{name} {t[-1]:.0f} ms" for name, t in times.items()))
+    ours, theirs = (statistics.median(times[name]) for name in contenders)
+    print(
+        f"ratio: {ours / theirs:.2f} (ours {ours:.0f} ms, PyTorch {theirs:.0f} ms a step; "
+        f"batch {batch}, {size}×{size}, {os.cpu_count()} cores, jax {jax.__version__}, "
+        f"torch {torch.__version__.split('+')[0]}, median of {repeats}×{steps} steps)"
+    )
+
+
+def import_torch() -> Any:
+    """Returns PyTorch, or says how to get it."""
+    try:
+        import torch
+    except ImportError:
+        raise errors.UserError(
+            "PyTorch is not installed: say `make bench`, which installs it"
+        ) from None
+    torch.set_num_threads(os.cpu_count() or 1)
+    return torch
+
+
+def our_epoch(
+    images: np.ndarray, labels: np.ndarray, settings: config.Training
+) -> Callable[[], None]:
+    """Returns an epoch as `experiments.training.Trainer` runs it, tested on a single image."""
+    network = training.make_network(CLASSES, settings)
+    shape = jnp.zeros((1, *images.shape[1:]))
+    variables = jax.jit(lambda key: network.init(key, shape, train=False))(jax.random.key(0))
+    epoch = jax.jit(training.make_epoch(network, settings, MEAN, STD), donate_argnums=3)
+    device = training.DeviceData(jnp.asarray(images), jnp.asarray(images[:1]))
+    train = training.Split(jnp.arange(len(labels)), jnp.asarray(labels))
+    test = training.Split(jnp.arange(1), jnp.asarray(labels[:1]))
+    state = training.init_state(variables, settings)
+    key = jax.random.key(1)
+
+    def run() -> None:
+        nonlocal state
+        state, result = epoch(device, train, test, state, key)
+        jax.block_until_ready((state, result))
+
+    return run
+
+
+def torch_epoch(
+    torch: Any, images: np.ndarray, labels: np.ndarray, settings: config.Training
+) -> Callable[[], None]:
+    """Returns the same epoch in eager PyTorch."""
+    from tests import torch_reference
+
+    torch.manual_seed(0)
+    network = torch_reference.ResNet18(CLASSES).train()
+    optimizer = torch.optim.SGD(
+        network.parameters(),
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
+    pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    targets = torch.from_numpy(labels).long()
+    mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (MEAN, STD))
+
+    def run() -> None:
+        for rows in torch.randperm(len(targets)).split(settings.batch_size):
+            batch = (pixels[rows].float() / 255 - mean) / std
+            loss = torch.nn.functional.cross_entropy(network(batch), targets[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    return run
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,246 @@
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.cluster import KMeans
+
+from jaxinit import kmeans
+
+KEY = jax.random.key(0)
+
+
+def normal(n: int, d: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, d), dtype=np.float32)
+
+
+def inertia(points: np.ndarray, centers: np.ndarray, weights: np.ndarray | float = 1.0) -> float:
+    distances = np.square(points[:, None].astype(float) - centers[None].astype(float)).sum(2)
+    return float((weights * distances.min(1)).sum())
+
+
+def sklearn_kmeans(k: int, **settings: Any) -> Any:
+    return KMeans(k, **settings)  # whose annotations say that most settings are strings
+
+
+# The first four share their shapes and their k: compiled once.
+def blobs() -> tuple[np.ndarray, None, int]:
+    return normal(4000, 9) + 4 * normal(10, 9, seed=1)[np.arange(4000) % 10] + 100, None, 10
+
+
+def filters_like() -> tuple[np.ndarray, None, int]:
+    # Slices of one layer: each a scaled copy of few shapes, plus noise.
+    shapes, scale = normal(6, 9, seed=2), normal(4000, 1, seed=3)
+    return scale * shapes[np.arange(4000) % 6] + 0.3 * normal(4000, 9, seed=4), None, 10
+
+
+def without_clusters() -> tuple[np.ndarray, None, int]:
+    return normal(4000, 9), None, 10
+
+
+def weighted() -> tuple[np.ndarray, np.ndarray, int]:
+    points = normal(4000, 9) * np.geomspace(0.1, 10, 9, dtype=np.float32)
+    return points, np.random.default_rng(5).exponential(size=4000).astype(np.float32), 10
+
+
+def stem_like() -> tuple[np.ndarray, None, int]:
+    # 30 · 49 products: beyond what is unrolled.
+    return normal(1500, 49) + 3 * normal(30, 49, seed=6)[np.arange(1500) % 30], None, 30
+
+
+@pytest.mark.parametrize("data", [blobs, filters_like, without_clusters, weighted, stem_like])
+def test_inertia_within_a_thousandth_of_scikit_learns_best(data):
+    points, weights, k = data()
+    theirs = (
+        sklearn_kmeans(k, n_init=10, random_state=0).fit(points, sample_weight=weights).inertia_
+    )
+    # Where the data have no clusters, the best of ten seeds still varies by a thousandth or two.
+    ours = kmeans.fit(KEY, points, k, weights=weights, restarts=30)
+    assert ours.inertia <= 1.001 * theirs
+    # What is said of the result is true of it, by arithmetic in float64.
+    scale = 1.0 if weights is None else weights
+    np.testing.assert_allclose(
+        ours.inertia, inertia(points, np.asarray(ours.centers), scale), rtol=1e-4
+    )
+    sizes = np.bincount(np.asarray(ours.labels), weights=weights, minlength=k)
+    np.testing.assert_allclose(ours.sizes, sizes, rtol=1e-5)
+
+
+@pytest.mark.parametrize("weights", [None, np.arange(1, 5001, dtype=np.float32)])
+def test_same_steps_as_scikit_learn_from_the_same_centres(weights):
+    points = normal(5000, 9)
+    theirs = sklearn_kmeans(10, init=points[:10], n_init=1, tol=0, max_iter=300)
+    theirs.fit(points, sample_weight=weights)
+    ours = kmeans.fit(
+        KEY, points, 10, weights=weights, centers=points[:10], max_iterations=300, tolerance=0.0
+    )
+    np.testing.assert_allclose(ours.centers, theirs.cluster_centers_, atol=2e-3)
+    assert np.mean(np.asarray(ours.labels) == theirs.labels_) > 0.999
+
+
+def test_by_hand():
+    # From 0 and 1: {0} and {1, 10, 12} with mean 23/3; then {0, 1} and {10, 12}; done.
+    points = jnp.array([[0.0], [1.0], [10.0], [12.0]])
+    found = kmeans.fit(KEY, points, 2, centers=points[:2], tolerance=0.0)
+    np.testing.assert_allclose(found.centers, [[0.5], [11.0]], rtol=1e-6)
+    np.testing.assert_array_equal(found.labels, [0, 0, 1, 1])
+    np.testing.assert_array_equal(found.sizes, [2, 2])
+    np.testing.assert_allclose(found.inertia, 0.5 + 2.0, rtol=1e-6)
+    assert found.iterations == 3  # the last finds that nothing moves
+    one = kmeans.fit(KEY, points, 2, centers=points[:2], max_iterations=1)
+    np.testing.assert_allclose(one.centers, [[0.0], [23 / 3]], rtol=1e-6)
+
+
+def test_an_empty_cluster_moves_to_the_farthest_point():
+    points = jnp.array([[0.0], [1.0], [2.0], [9.0]])
+    start = jnp.array([[1.0], [50.0], [60.0]])
+    one = kmeans.fit(KEY, points, 3, centers=start, max_iterations=1)
+    # 9 is farthest from 1, then 0 and 2 alike; who is left belongs to the first.
+    np.testing.assert_allclose(one.centers, [[1.5], [9.0], [0.0]], atol=1e-6)
+    found = kmeans.fit(KEY, points, 3, centers=start)
+    assert np.all(np.asarray(found.sizes) > 0)
+    np.testing.assert_allclose(found.inertia, 0.5, rtol=1e-6)
+
+
+def test_relocation_agrees_with_scikit_learn():
+    points = normal(5000, 9)
+    start = np.concatenate([points[:7], np.full((3, 9), 100, np.float32)])
+    theirs = sklearn_kmeans(10, init=start, n_init=1, tol=0).fit(points)
+    ours = kmeans.fit(KEY, points, 10, centers=start, tolerance=0.0)
+    np.testing.assert_allclose(ours.inertia, theirs.inertia_, rtol=1e-4)
+
+
+def test_fewer_different_points_than_clusters():
+    points = jnp.repeat(jnp.array([[0.0, 1.0], [2.0, 3.0]]), 5, axis=0)
+    found = kmeans.fit(KEY, points, 4)
+    assert found.inertia == 0
+    assert np.isfinite(found.centers).all()
+    assert sorted(np.asarray(found.sizes).tolist()) == [0, 0, 5, 5]
+
+
+def test_one_cluster_is_the_mean():
+    points = normal(10, 2)
+    one = kmeans.fit(KEY, points, 1)
+    np.testing.assert_allclose(one.centers[0], points.mean(0), atol=1e-6)
+    np.testing.assert_allclose(one.inertia, points.var(0).sum() * 10, rtol=1e-5)
+
+
+def test_as_many_clusters_as_points_of_any_weight():
+    points = jnp.concatenate([jnp.zeros((6, 2)), 100 + jnp.arange(8.0).reshape(4, 2)])
+    weights = jnp.array([0.0] * 6 + [1.0] * 4)
+    found = kmeans.fit(KEY, points, 4, weights=weights)
+    np.testing.assert_allclose(found.inertia, 0, atol=1e-6)
+    assert np.all(np.asarray(found.centers) > 99)
+    np.testing.assert_array_equal(found.sizes, [1, 1, 1, 1])
+
+
+def test_weights_are_repeated_points():
+    points, counts = normal(300, 3), np.random.default_rng(1).integers(0, 4, 300)
+    start = points[counts > 0][:5]
+    by_weight = kmeans.fit(KEY, points, 5, weights=counts, centers=start)
+    repeated = kmeans.fit(KEY, np.repeat(points, counts, axis=0), 5, centers=start)
+    np.testing.assert_allclose(by_weight.centers, repeated.centers, atol=1e-5)
+    np.testing.assert_array_equal(by_weight.sizes, repeated.sizes)
+    np.testing.assert_allclose(by_weight.inertia, repeated.inertia, rtol=1e-5)
+
+
+def test_blocks_do_not_show(monkeypatch):
+    monkeypatch.setattr(kmeans, "_BLOCK", 32)
+    points = normal(97, 3)  # no other test has this many, so nothing is compiled for other blocks
+    ours = kmeans.fit(KEY, points, 8, centers=points[:8], tolerance=0.0)
+    theirs = sklearn_kmeans(8, init=points[:8], n_init=1, tol=0).fit(points)
+    np.testing.assert_allclose(ours.centers, theirs.cluster_centers_, atol=1e-5)
+    np.testing.assert_array_equal(ours.labels, theirs.labels_)
+    np.testing.assert_allclose(ours.inertia, theirs.inertia_, rtol=1e-5)
+    labels, distances = kmeans.assign(points, ours.centers)
+    np.testing.assert_array_equal(labels, theirs.labels_)
+    np.testing.assert_allclose(distances, theirs.transform(points).min(1) ** 2, atol=1e-5)
+
+
+def test_seeds_come_from_every_block(monkeypatch):
+    monkeypatch.setattr(kmeans, "_BLOCK", 32)
+    points = 10 * normal(8, 3, seed=1)[np.arange(98) * 8 // 98] + 0.01 * normal(98, 3)
+    found = kmeans.fit(KEY, points, 8, restarts=4)
+    assert found.inertia < 0.1  # each of the 8 places has a centre
+
+
+@pytest.mark.parametrize("k", [5, 70])
+def test_assign_agrees_with_numpy_far_from_the_origin(k):
+    points, centers = normal(1000, 9) + 1000, normal(k, 9, seed=1) + 1000
+    labels, distances = kmeans.assign(points, centers)
+    exact = np.square(points[:, None].astype(float) - centers[None].astype(float)).sum(2)
+    np.testing.assert_array_equal(labels, exact.argmin(1))
+    np.testing.assert_allclose(distances, exact.min(1), rtol=1e-3)
+
+
+def test_scatter_and_product_sum_alike():
+    block = kmeans._cut(jnp.asarray(normal(100, 3)), jnp.arange(100.0))
+    block = jax.tree.map(lambda a: a[0], block)
+    labels = jax.random.randint(KEY, (100,), 0, 5, jnp.int32)
+    sums, masses = kmeans._totals(block, labels, 5)
+    members = np.eye(5)[np.asarray(labels)].T * np.asarray(block.weights)
+    np.testing.assert_allclose(sums, members @ np.asarray(block.points).T, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(masses, members.sum(1), rtol=1e-6)
+
+
+def test_seeds_are_points_drawn_by_squared_distance():
+    # The first seed is one of three points; the second is the best of two drawn with probability
+    # ∝ distance²: from 0, 1 (1/10) or 3 (9/10). 3 is kept unless both are 1, as 3 is the better:
+    # it leaves 1 and 1 leaves 4.
+    points = jnp.array([[0.0], [1.0], [3.0]])
+    blocks = kmeans._cut(points, jnp.array([1.0, 1e-9, 1e-9]))  # so 0 is always the first
+    seeds = jax.vmap(lambda key: kmeans._seed(key, blocks, 2))(jax.random.split(KEY, 4000))
+    assert np.all(np.asarray(seeds[:, 0]) == 0)
+    ones = float((seeds[:, 1, 0] == 1).mean())
+    assert set(np.unique(seeds[:, 1])) == {1.0, 3.0}
+    assert abs(ones - 0.01) < 5 * np.sqrt(0.01 * 0.99 / 4000)
+
+
+def test_jit_and_vmap_change_nothing():
+    points, keys = jnp.asarray(normal(500, 9)), jax.random.split(KEY, 3)
+
+    def fit(key: jax.Array) -> kmeans.KMeansResult:
+        return kmeans.fit(key, points, 10)
+
+    compiled, mapped = jax.jit(fit), jax.vmap(fit)(keys)
+    for i, key in enumerate(keys):
+        eager, jitted = fit(key), compiled(key)
+        for a, b, c in zip(eager, jitted, mapped, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(a, c[i], rtol=1e-5, atol=1e-5)
+
+
+def test_same_key_same_result_other_key_another():
+    points = normal(500, 9)
+    first, again = (kmeans.fit(jax.random.key(3), points, 10) for _ in range(2))
+    np.testing.assert_array_equal(first.centers, again.centers)
+    assert not np.array_equal(first.centers, kmeans.fit(KEY, points, 10).centers)
+
+
+def test_more_restarts_begin_with_the_fewer_and_keep_the_best():
+    points = normal(500, 9)
+    one, eight = (kmeans.fit(KEY, points, 10, restarts=n).inertia for n in (1, 8))
+    others = [kmeans.fit(jax.random.key(i), points, 10).inertia for i in range(20)]
+    assert eight <= one
+    assert eight < np.median(others)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"k": 0}, "k=0 clusters cannot be made"),
+        ({"k": 11}, "k=11 clusters need at least 11 points, but there are only 10"),
+        ({"restarts": 0}, "restarts=0"),
+        ({"points": normal(10, 2) * np.float32("nan")}, "points hold NaN or ∞"),
+        ({"weights": np.ones(9)}, r"weights of shape \(9,\)"),
+        ({"weights": -np.ones(10)}, "not negative"),
+        ({"weights": np.full(10, np.inf)}, "weights must be finite"),
+        ({"weights": np.eye(10)[0]}, "need 3 points of positive weight, not 1"),
+        ({"centers": normal(2, 2)}, r"centers of shape \(2, 2\) should be \(3, 2\)"),
+    ],
+)
+def test_bad_input(change, sentence):
+    arguments = {"points": normal(10, 2), "k": 3, **change}
+    with pytest.raises(ValueError, match=sentence):
+        kmeans.fit(KEY, **arguments)

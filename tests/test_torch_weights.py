@@ -1,0 +1,97 @@
+"""State dicts of torchvision's names ⇄ variables: round trips and what is refused."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxinit import torch_weights
+from jaxinit.models import resnet
+
+
+@pytest.fixture(scope="module")
+def variables():
+    network = resnet.ResNet18(classes=7)
+    shapes = jax.eval_shape(
+        lambda key: network.init(key, jnp.zeros((1, 32, 32, 3)), train=False), jax.random.key(0)
+    )
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s.shape), jnp.float32), shapes)
+
+
+@pytest.fixture(scope="module")
+def state(variables):
+    return torch_weights.to_torch(variables)
+
+
+def test_round_trip(variables, state):
+    again = torch_weights.from_torch(state)
+    assert jax.tree.structure(again) == jax.tree.structure(dict(variables))
+    for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(variables), strict=True):
+        assert a.dtype == jnp.float32
+        np.testing.assert_array_equal(a, b)
+
+
+def test_axes_by_hand(variables, state):
+    params, stats = variables["params"], variables["batch_stats"]
+    assert state["conv1.weight"].shape == (64, 3, 7, 7)
+    assert state["conv1.weight"][5, 2, 1, 6] == params["conv1"]["kernel"][1, 6, 2, 5]
+    shortcut = params["layer3_0"]["shortcut_conv"]["kernel"]
+    assert state["layer3.0.downsample.0.weight"].shape == (256, 128, 1, 1)
+    assert state["layer3.0.downsample.0.weight"][9, 4, 0, 0] == shortcut[0, 0, 4, 9]
+    assert state["fc.weight"].shape == (7, 512)
+    assert state["fc.weight"][3, 11] == params["fc"]["kernel"][11, 3]
+    scale = params["layer2_0"]["shortcut_bn"]["scale"]
+    np.testing.assert_array_equal(state["layer2.0.downsample.1.weight"], scale)
+    var = stats["layer4_1"]["bn2"]["var"]
+    np.testing.assert_array_equal(state["layer4.1.bn2.running_var"], var)
+    assert state["bn1.num_batches_tracked"].dtype == np.int64
+
+
+def test_names_are_those_that_pytorch_reads(state):
+    torch = pytest.importorskip("torch")
+    from tests import torch_reference
+
+    network = torch_reference.ResNet18(7)
+    network.load_state_dict({name: torch.from_numpy(v) for name, v in state.items()})
+    again = torch_weights.from_torch(network.state_dict())
+    back = torch_weights.to_torch(again)
+    assert set(back) == set(network.state_dict())
+    for name, value in state.items():
+        np.testing.assert_array_equal(back[name], value)
+
+
+def test_the_counters_may_be_missing(state):
+    older = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    assert len(older) == len(state) - 20
+    again = torch_weights.from_torch(older)
+    np.testing.assert_array_equal(again["batch_stats"]["bn1"]["mean"], state["bn1.running_mean"])
+
+
+@pytest.mark.parametrize("name", ["fc.weight", "layer2.0.downsample.1.running_mean", "conv1.weight"])
+def test_a_missing_name(state, name):
+    with pytest.raises(ValueError, match=f"has no '{name}'"):
+        torch_weights.from_torch({k: v for k, v in state.items() if k != name})
+
+
+@pytest.mark.parametrize("name", ["layer1.2.conv1.weight", "conv1.bias", "x.num_batches_tracked"])
+def test_a_name_too_many(state, name):
+    with pytest.raises(ValueError, match=f"has no '{name}'"):
+        torch_weights.from_torch({**state, name: np.zeros(3)})
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("conv1.weight", (64, 3, 3, 3)), ("fc.bias", (8,)), ("fc.weight", (7, 9)), ("bn1.bias", (64, 1))],
+)
+def test_a_wrong_shape(state, name, shape):
+    with pytest.raises(ValueError, match=re.escape(f"'{name}' has the shape {shape}")):
+        torch_weights.from_torch({**state, name: np.zeros(shape)})
+
+
+def test_another_networks_variables(variables):
+    params = {k: v for k, v in variables["params"].items() if k != "layer4_1"}
+    with pytest.raises(ValueError, match="not ResNet-18's"):
+        torch_weights.to_torch({"params": params, "batch_stats": variables["batch_stats"]})
