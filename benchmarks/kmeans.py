@@ -21,7 +21,7 @@ from sklearn.cluster import KMeans
 
 from jaxinit import kmeans
 
-SHORT, LONG = 2, 12
+SHORT, LONG = 2, 22
 
 
 def main() -> None:

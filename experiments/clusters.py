@@ -42,10 +42,12 @@ class Clusters:
         choices=_DISTANCES,
     )
     representative: str = config.option(
-        "centroid",
-        "the filter that stands for a cluster: the mean of its members, the member nearest its "
-        "centre, a random member, or the centre transformed back",
-        choices=("centroid", "medoid", "member", "inverse"),
+        "auto",
+        "the filter that stands for a cluster: centroid (mean of its members), medoid (the member "
+        "nearest its centre), member (a random one), inverse (the centre transformed back); auto: "
+        "centroid, but medoid for fourier, whose clusters hold filters and their negatives alike, "
+        "and inverse for fourier_real",
+        choices=("auto", "centroid", "medoid", "member", "inverse"),
     )
     layers: int = config.option(17, "convolutions that are initialised: the first so many of 17")
     baselines: tuple[str, ...] = config.option(
@@ -75,27 +77,29 @@ PAPER = Clusters(data=config.Data(dataset="cifar100"))
 PRESETS = {"quick": QUICK, "paper": PAPER}
 
 
+def representative(settings: Clusters, distance: str) -> str:
+    """How a cluster becomes a filter, for one distance (`jaxinit.banks.fit` says what follows)."""
+    if settings.representative != "auto":
+        return settings.representative
+    return {"fourier": "medoid", "fourier_real": "inverse"}.get(distance, "centroid")
+
+
 def fit_banks(
     settings: Clusters, sources: Sequence[pretrain.Source], folder: Path
 ) -> dict[tuple[str, int], banks.FilterBank]:
-    """Clusters the source models' filters for each distance and number of clusters.
-
-    With one cluster all distances give the same filter, the mean, so only the first is fitted.
-    """
+    """Clusters the source models' filters for each distance and number of clusters."""
     models = [source.variables["params"] for source in sources]
     names = [source.name for source in sources]
     fitted = {}
     for k, distance in itertools.product(settings.clusters, settings.distances):
-        if k == 1 and settings.representative == "centroid" and distance != settings.distances[0]:
-            continue
-        say(f"clustering the filters of {len(models)} models: {distance}, {k} clusters")
+        say(f"clustering the filters of {len(models)} models: {distance}, k = {k}")
         try:
             bank = banks.fit(
                 jax.random.key(_BANK_SEED),
                 models,
                 clusters=k,
                 distance=distance,
-                representative=settings.representative,
+                representative=representative(settings, distance),
                 layers=settings.layers,
                 sources=names,
             )
@@ -138,7 +142,7 @@ def variants(
                     "kind": "clustered",
                     "clusters": k,
                     "distance": distance,
-                    "representative": settings.representative,
+                    "representative": representative(settings, distance),
                     "layers": settings.layers,
                     "sources": [source.name for source in sources],
                 },
@@ -149,10 +153,8 @@ def variants(
 
 def label(distance: str, k: int) -> str:
     """Names a clustered variant in figures and tables."""
-    if k == 1:
-        return "1 cluster"
     names = {"fourier": "Fourier", "fourier_real": "Fourier, real part"}
-    return f"{names.get(distance, distance.capitalize())}, {k} clusters"
+    return f"{names.get(distance, distance.capitalize())}, {k} cluster{'s' if k > 1 else ''}"
 
 
 def authors_curves(
@@ -224,7 +226,7 @@ def figures(
         steps = {
             name: text
             for name, text in labels.items()
-            if name == "random" or name.endswith("-k1") or name.startswith(f"{distance}-k")
+            if name == "random" or name.startswith(f"{distance}-k")
         }
         heading = f"Number of clusters, {label(distance, 2).split(',')[0]} distance"
         drawn.append((f"figure3-{distance}", steps, heading, "sequential"))

@@ -165,7 +165,9 @@ def first_of_each_class(labels: Int32[np.ndarray, " n"], count: int | None) -> A
         return slice(None)
     fewest = int(np.bincount(labels).min())
     if count > fewest:
-        raise UserError(f"{count} images a class are asked for, but there are {fewest}: ask for less")
+        raise UserError(
+            f"{count} images a class are asked for, but there are {fewest}: ask for less"
+        )
     order = np.argsort(labels, kind="stable")
     starts = np.searchsorted(labels[order], np.arange(labels.max() + 1))
     return np.sort((order[starts[:, None] + np.arange(count)]).ravel())

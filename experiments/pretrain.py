@@ -131,38 +131,27 @@ class Sources:
         size = runner.at_once(None)
         for first in range(0, len(pairs), size):
             group = slice(first, first + size)
-            runner.train_and_record(
-                trainer,
-                [protocol.Run("source", pair, _SEED) for pair in pairs[group]],
-                tasks[group],
-                [self._start(trainer, pair) for pair in pairs[group]],
-                progress,
-                lambda run, curves, variables, seconds: self._keep(
-                    run.pair, curves, variables, seconds
-                ),
+            runs = [protocol.Run("source", pair, _SEED) for pair in pairs[group]]
+            starts = [self._start(trainer, run) for run in runs]
+            curves, finals, seconds = runner.train_runs(
+                trainer, runs, tasks[group], starts, progress
             )
+            for run, curve, final in zip(runs, curves, finals, strict=True):
+                self._keep(run, curve, final, seconds)
 
-    def _start(self, trainer: training.Trainer, pair: Pair) -> Any:
-        return trainer.init_variables(protocol.run_keys(_SEED, pair).network)
+    def _start(self, trainer: training.Trainer, run: protocol.Run) -> Any:
+        return trainer.init_variables(protocol.run_keys(run.seed, run.pair).network)
 
-    def _keep(self, pair: Pair, curves: training.Curves, variables: Any, seconds: float) -> None:
+    def _keep(
+        self, run: protocol.Run, curves: training.Curves, variables: Any, seconds: float
+    ) -> None:
         if curves.stopped:
             raise UserError(
-                f"source model {runner.task_name(pair)} cannot be used, as {curves.stopped}: "
+                f"source model {runner.task_name(run.pair)} cannot be used, as {curves.stopped}: "
                 "lower --learning-rate"
             )
-        save_checkpoint(self._checkpoint(pair), variables)
-        record = tracking.RunRecord(
-            experiment="pretrain",
-            variant="source",
-            task=runner.task_name(pair),
-            seed=_SEED,
-            settings=self._settings,
-            curves=curves.values,
-            stopped=None,
-            environment=tracking.environment(),
-            wall_seconds=seconds,
-        )
+        save_checkpoint(self._checkpoint(run.pair), variables)
+        record = runner.make_record("pretrain", run, curves, self._settings, seconds)
         tracking.write(record, self.folder)
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -195,46 +195,25 @@ class Runner:
     def _train(
         self, runs: Sequence[protocol.Run], variables: Sequence[Any], progress: Progress
     ) -> list[Any]:
-        return train_and_record(
-            self.trainer,
-            runs,
-            [self.tasks[run.pair] for run in runs],
-            variables,
-            progress,
-            lambda run, curves, variables, seconds: self._record(run, curves, seconds),
-        )
-
-    def _record(self, run: protocol.Run, curves: training.Curves, seconds: float) -> None:
-        if curves.stopped:
-            say(f"{run.variant} {task_name(run.pair)} seed {run.seed} stopped: {curves.stopped}")
-        record = tracking.RunRecord(
-            experiment=self.experiment,
-            variant=run.variant,
-            task=task_name(run.pair),
-            seed=run.seed,
-            settings=self._run_settings(run.variant),
-            curves=curves.values,
-            stopped=curves.stopped,
-            environment=tracking.environment(),
-            wall_seconds=seconds,
-        )
-        self._records[run] = record
-        tracking.write(record, self.folder)
+        tasks = [self.tasks[run.pair] for run in runs]
+        curves, finals, seconds = train_runs(self.trainer, runs, tasks, variables, progress)
+        records = [
+            make_record(self.experiment, run, curve, self._run_settings(run.variant), seconds)
+            for run, curve in zip(runs, curves, strict=True)
+        ]
+        tracking.write_all(records, self.folder)
+        self._records.update(zip(runs, records, strict=True))
+        return finals
 
 
-# Called with each run, its curves, its trained variables, and the seconds it took.
-Record = Callable[[protocol.Run, training.Curves, Any, float], None]
-
-
-def train_and_record(
+def train_runs(
     trainer: training.Trainer,
     runs: Sequence[protocol.Run],
     tasks: Sequence[data.Task],
     variables: Sequence[Any],
     progress: Progress,
-    record: Record,
-) -> list[Any]:
-    """Trains runs side by side and hands each to `record`; returns their trained variables."""
+) -> tuple[list[training.Curves], list[Any], float]:
+    """Trains runs side by side; returns curves, trained variables and seconds a run."""
     label = ", ".join(f"{r.variant} {task_name(r.pair)} seed {r.seed}" for r in runs[:2])
     label += f" and {len(runs) - 2} more" if len(runs) > 2 else ""
     epochs = trainer.settings.epochs
@@ -245,10 +224,31 @@ def train_and_record(
         [protocol.run_keys(run.seed, run.pair).training for run in runs],
         lambda epoch, accuracies: progress.epoch(label, epoch, epochs, accuracies),
     )
-    seconds = (time.monotonic() - start) / len(runs)
-    for run, curve, final in zip(runs, curves, finals, strict=True):
-        record(run, curve, final, seconds)
-    return finals
+    for run, curve in zip(runs, curves, strict=True):
+        if curve.stopped:
+            say(f"{run.variant} {task_name(run.pair)} seed {run.seed} stopped: {curve.stopped}")
+    return curves, finals, (time.monotonic() - start) / len(runs)
+
+
+def make_record(
+    experiment: str,
+    run: protocol.Run,
+    curves: training.Curves,
+    settings: dict[str, Any],
+    seconds: float,
+) -> tracking.RunRecord:
+    """Makes the record of a run that has just been trained."""
+    return tracking.RunRecord(
+        experiment=experiment,
+        variant=run.variant,
+        task=task_name(run.pair),
+        seed=run.seed,
+        settings=settings,
+        curves=curves.values,
+        stopped=curves.stopped,
+        environment=tracking.environment(),
+        wall_seconds=seconds,
+    )
 
 
 def task_name(pair: Pair) -> str:

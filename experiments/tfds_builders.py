@@ -65,12 +65,15 @@ with registered.skip_registration():
             for number, record in enumerate(data.reshape(-1, _CIFAR_RECORD)):
                 pixels = record[2:].reshape(3, 32, 32).transpose(1, 2, 0)
                 # Keys as in TFDS's own builder: the order on disk follows from them.
-                yield f"{split_prefix}{number}", {
-                    "id": f"{split_prefix}{number:05d}",
-                    "image": _png(Image.fromarray(pixels)),
-                    "coarse_label": int(record[0]),
-                    "label": int(record[1]),
-                }
+                yield (
+                    f"{split_prefix}{number}",
+                    {
+                        "id": f"{split_prefix}{number:05d}",
+                        "image": _png(Image.fromarray(pixels)),
+                        "coarse_label": int(record[0]),
+                        "label": int(record[1]),
+                    },
+                )
 
     class TinyImagenet(tfds.core.GeneratorBasedBuilder):
         """Tiny ImageNet from the official archive's layout; labels are the sorted wnids."""

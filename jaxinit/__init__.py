@@ -1,1 +1,42 @@
 """What should a convolutional network start from? Informed initialisation for JAX and Flax."""
+
+from jaxinit import banks, distances, filters, initializers, kmeans, torch_weights
+from jaxinit.banks import FilterBank
+from jaxinit.initializers import (
+    chain,
+    clustered,
+    clustered_kernel,
+    default,
+    gabor,
+    gabor_kernel,
+    per_layer,
+    pretrained,
+    scaled,
+    unchanged,
+)
+from jaxinit.models.resnet import ResNet18
+from jaxinit.types import Initializer, Params, ParamsInitializer
+
+__all__ = [
+    "FilterBank",
+    "Initializer",
+    "Params",
+    "ParamsInitializer",
+    "ResNet18",
+    "banks",
+    "chain",
+    "clustered",
+    "clustered_kernel",
+    "default",
+    "distances",
+    "filters",
+    "gabor",
+    "gabor_kernel",
+    "initializers",
+    "kmeans",
+    "per_layer",
+    "pretrained",
+    "scaled",
+    "torch_weights",
+    "unchanged",
+]

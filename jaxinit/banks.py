@@ -29,9 +29,28 @@ from jaxinit import distances, filters, kmeans
 from jaxinit.types import Params, PRNGKey
 
 REPRESENTATIVES = ("centroid", "medoid", "member", "inverse")
+"""How a cluster becomes a filter, as magnitudes and directions have no inverse.
+
+- "centroid": the mean of the members' slices, whose squared norm is the members' mean square less
+  their spread: about half the norm at ten clusters. Under "fourier" a cluster holds a filter and
+  its negative alike, and the mean goes towards zero.
+- "medoid": the member nearest the centre: a real filter, but no typical one. Under "euclidean" it
+  is small, as the centre is; under "cosine" large, as those are the least noisy.
+- "member": several members, drawn uniformly, of which `draw` takes one. Keeps the norms and the
+  spread within the clusters too: the layer's own distribution, thinned.
+- "inverse": the centre, transformed back: under "fourier_real" the point-symmetric part of the
+  centroid, as in the authors' program (smaller still); under "euclidean" the centroid.
+"""
 
 _FORMAT = "jaxinit filter bank"
 _VERSION = 1
+
+
+def _library_version() -> str:
+    try:
+        return importlib.metadata.version("jaxinit")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +71,7 @@ class Provenance:
     clusters: int
     models: int
     sources: tuple[str, ...]
-    jaxinit: str
+    jaxinit: str = dataclasses.field(default_factory=_library_version)
 
 
 @functools.partial(
@@ -94,27 +113,15 @@ def fit(
 ) -> FilterBank:
     """Clusters the 2-D slices of each layer, over all models and input channels.
 
-    Distances without an inverse do not say which filter a centre is, so how a cluster becomes one
-    is a choice, `representative`, with consequences:
-
-    - "centroid": the mean of the members' slices. Averaging shrinks: its squared norm is the
-      members' mean square less their spread, ever less the fewer the clusters. Under "fourier" a
-      cluster holds a filter and its negative alike, and the mean goes towards zero.
-    - "medoid": the member nearest the centre. A real filter with the norm of one; the bank has one
-      filter a cluster.
-    - "member": several members, drawn uniformly, of which `draw` takes one. Keeps the norms and the
-      spread within the clusters too: the layer's own distribution, thinned.
-    - "inverse": the centre, transformed back: under "fourier_real" the point-symmetric part of the
-      centroid, as in the authors' program (smaller still); under "euclidean" the centroid.
+    How a cluster becomes a filter is a choice with consequences: see `REPRESENTATIVES`.
 
     Args:
         key: Chooses the seeds of k-means and the members.
         models: Trees of parameters whose chosen layers have equal shapes.
         clusters: k, the number of clusters of each layer.
         distance: One of `jaxinit.distances`, by name.
-        representative: See above.
-        members_per_cluster: How many members to keep of each cluster, for "member"; of a smaller
-            one, all, some repeated.
+        representative: One of `REPRESENTATIVES`.
+        members_per_cluster: How many to keep, for "member"; of a smaller cluster, all, repeated.
         layers: Which convolutions (see `filters.select_layers`); None means all.
         restarts: Of k-means.
         sources: What to remember about the models, such as their names.
@@ -132,14 +139,9 @@ def fit(
     bank: dict[str, dict[str, Any]] = {"filters": {}, "sizes": {}, "inertia": {}}
     kernel_sizes: dict[str, tuple[int, int]] = {}
     for name in filters.select_layers(models[0], layers):
+        slices, size = _collect(models, name, clusters)
         # The key depends on the layer's place in the network, not on which others are chosen.
         cluster_key, member_key = jax.random.split(jax.random.fold_in(key, everything.index(name)))
-        slices, size = _collect(models, name)
-        if clusters > len(slices):
-            raise ValueError(
-                f"layer {name} has {len(slices)} slices over all models, too few for "
-                f"{clusters} clusters: ask for fewer clusters or give more models"
-            )
         points = _features(slices, metric, size)
         found = kmeans.fit(cluster_key, points, clusters, restarts=restarts)
         bank["filters"][name] = _represent(
@@ -147,9 +149,7 @@ def fit(
         )
         bank["sizes"][name], bank["inertia"][name] = found.sizes, found.inertia
         kernel_sizes[name] = size
-    provenance = Provenance(
-        distance, representative, clusters, len(models), tuple(sources), _library_version()
-    )
+    provenance = Provenance(distance, representative, clusters, len(models), tuple(sources))
     return FilterBank(
         **bank, kernel_sizes=flax.core.FrozenDict(kernel_sizes), provenance=provenance
     )
@@ -180,7 +180,9 @@ def _check(
         )
 
 
-def _collect(models: Sequence[Params], name: str) -> tuple[Float[Array, "n d"], tuple[int, int]]:
+def _collect(
+    models: Sequence[Params], name: str, clusters: int
+) -> tuple[Float[Array, "n d"], tuple[int, int]]:
     kernels = []
     for index, model in enumerate(models):
         try:
@@ -198,7 +200,13 @@ def _collect(models: Sequence[Params], name: str) -> tuple[Float[Array, "n d"], 
             )
         kernels.append(kernel)
     height, width = kernels[0].shape[:2]
-    return jnp.concatenate([filters.to_slices(kernel) for kernel in kernels]), (height, width)
+    slices = jnp.concatenate([filters.to_slices(kernel) for kernel in kernels])
+    if clusters > len(slices):
+        raise ValueError(
+            f"layer {name} has {len(slices)} slices over all models, too few for {clusters} "
+            "clusters: ask for fewer clusters or give more models"
+        )
+    return slices, (height, width)
 
 
 @functools.partial(jax.jit, static_argnames=("metric", "size"))
@@ -250,13 +258,6 @@ def _members(
     starts = jnp.cumsum(sizes) - sizes
     places = starts[:, None] + jnp.arange(count)[None] % jnp.maximum(sizes, 1)[:, None]
     return by_cluster[jnp.minimum(places, labels.shape[0] - 1)]
-
-
-def _library_version() -> str:
-    try:
-        return importlib.metadata.version("jaxinit")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def draw(
@@ -313,9 +314,7 @@ def draw(
 def save(bank: FilterBank, path: str | os.PathLike[str]) -> None:
     """Writes a bank to a file (see the top of this module), whole or not at all.
 
-    Args:
-        bank: What to write.
-        path: Where; a file that is there already is replaced.
+    A file that is there already is replaced.
     """
     metadata = {
         "format": _FORMAT,
@@ -345,7 +344,7 @@ def load(path: str | os.PathLike[str]) -> FilterBank:
         path: The file.
 
     Raises:
-        ValueError: The file is damaged, of a later version, or not a bank.
+        ValueError: The file is damaged, of another version, or not a bank.
         FileNotFoundError: There is no such file.
     """
     damaged = (

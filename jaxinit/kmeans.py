@@ -94,7 +94,7 @@ def fit(
         Centres, labels, sizes, inertia and iterations of the best restart.
 
     Raises:
-        ValueError: k is below 1 or above the number of points (of positive weight); points or
+        ValueError: k is below 1 or above the number of points of positive weight; points or
             weights are not finite; weights are negative; a shape does not fit.
 
     Source: Lloyd 1982; Arthur & Vassilvitskii 2007, section 4 for the greedy seeding.
@@ -105,17 +105,13 @@ def fit(
         >>> float(fit(jax.random.key(0), points, 2).inertia)
         1.0
     """
-    _check(points, weights, k, restarts, max_iterations)
-    if centers is not None and centers.shape != (k, points.shape[1]):
-        raise ValueError(f"centers of shape {centers.shape} should be {(k, points.shape[1])}")
-    points = jnp.asarray(points, _wide(points))
-    if weights is None:
-        weights = jnp.ones(points.shape[0], points.dtype)
+    _check(points, weights, centers, k, restarts, max_iterations)
+    dtype = _wide(points)
     return _fit(
         key,
-        points,
-        jnp.asarray(weights, points.dtype),
-        None if centers is None else jnp.asarray(centers, points.dtype),
+        jnp.asarray(points, dtype),
+        jnp.ones(len(points), dtype) if weights is None else jnp.asarray(weights, dtype),
+        None if centers is None else jnp.asarray(centers, dtype),
         k=k,
         restarts=restarts,
         max_iterations=max_iterations,
@@ -147,7 +143,12 @@ def _wide(points: Points) -> jnp.dtype:
 
 
 def _check(
-    points: Points, weights: Weights | None, k: int, restarts: int, max_iterations: int
+    points: Points,
+    weights: Weights | None,
+    centers: Points | None,
+    k: int,
+    restarts: int,
+    max_iterations: int,
 ) -> None:
     count = len(points)
     if k < 1:
@@ -155,9 +156,9 @@ def _check(
     if k > count:
         raise ValueError(f"k={k} clusters need at least {k} points, but there are only {count}")
     if restarts < 1 or max_iterations < 1:
-        raise ValueError(
-            f"restarts={restarts} and max_iterations={max_iterations} must both be 1 or more"
-        )
+        raise ValueError(f"{restarts=} and {max_iterations=} must both be 1 or more")
+    if centers is not None and centers.shape != (k, points.shape[1]):
+        raise ValueError(f"centers of shape {centers.shape} should be {(k, points.shape[1])}")
     if weights is not None and weights.shape != (count,):
         raise ValueError(f"weights of shape {weights.shape} do not give each of {count} points one")
     if not isinstance(points, jax.core.Tracer):

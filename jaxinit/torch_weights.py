@@ -71,7 +71,7 @@ def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
         variables: {"params": …, "batch_stats": …}.
 
     Returns:
-        Names to contiguous float32 arrays; `num_batches_tracked`, which nothing here counts, is 0.
+        Names to float32 arrays of their own; `num_batches_tracked`, which nothing here counts, is 0.
 
     Raises:
         ValueError: A tree that is not ResNet-18's.
@@ -83,9 +83,8 @@ def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     state = {}
     for path, leaf in paths:
         name = _torch_name(path)
-        state[name] = np.ascontiguousarray(
-            np.asarray(leaf, np.float32).transpose(_TO_TORCH[leaf.ndim])
-        )
+        # A copy, since PyTorch wants arrays that it may write to.
+        state[name] = np.array(np.transpose(leaf, _TO_TORCH[leaf.ndim]), np.float32, order="C")
         if name.endswith("running_var"):
             state[name.replace("running_var", _COUNTER)] = np.zeros((), np.int64)
     return state

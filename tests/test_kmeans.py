@@ -174,7 +174,12 @@ def test_assign_agrees_with_numpy_far_from_the_origin(k):
     np.testing.assert_allclose(distances, exact.min(1), rtol=1e-3)
 
 
-def test_scatter_and_product_sum_alike():
+@pytest.mark.parametrize("platform", ["cpu", "default"])
+def test_scatter_and_product_sum_alike(platform, monkeypatch):
+    def choose(*arguments: Any, **branches: Any) -> Any:
+        return branches[platform](*arguments)
+
+    monkeypatch.setattr(jax.lax, "platform_dependent", choose)
     block = kmeans._cut(jnp.asarray(normal(100, 3)), jnp.arange(100.0))
     block = jax.tree.map(lambda a: a[0], block)
     labels = jax.random.randint(KEY, (100,), 0, 5, jnp.int32)
@@ -200,15 +205,22 @@ def test_seeds_are_points_drawn_by_squared_distance():
 def test_jit_and_vmap_change_nothing():
     points, keys = jnp.asarray(normal(500, 9)), jax.random.split(KEY, 3)
 
-    def fit(key: jax.Array) -> kmeans.KMeansResult:
+    def fit(key: jax.Array, points: jax.Array) -> kmeans.KMeansResult:
         return kmeans.fit(key, points, 10)
 
-    compiled, mapped = jax.jit(fit), jax.vmap(fit)(keys)
+    compiled = jax.jit(fit)
+    mapped = jax.vmap(fit, in_axes=(0, None))(keys, points)
     for i, key in enumerate(keys):
-        eager, jitted = fit(key), compiled(key)
+        eager, jitted = fit(key, points), compiled(key, points)
         for a, b, c in zip(eager, jitted, mapped, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
             np.testing.assert_allclose(a, c[i], rtol=1e-5, atol=1e-5)
+
+
+def test_known_points_are_checked_under_jit_too():
+    points = jnp.array([[0.0], [jnp.nan], [1.0]])
+    with pytest.raises(ValueError, match="points hold NaN or ∞"):
+        jax.jit(lambda key: kmeans.fit(key, points, 2))(KEY)
 
 
 def test_same_key_same_result_other_key_another():
