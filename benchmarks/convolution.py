@@ -118,12 +118,13 @@ def forward_and_back(
     convolve: convolution.Convolution, stride: int, padding: int, *, images_too: bool
 ) -> Callable[..., Any]:
     """Returns the jitted output and gradients; no gradient in the images at the first layer."""
+    call = functools.partial(convolve, stride=stride, padding=padding)
 
     def run(x: Any, kernel: Any, upstream: Any) -> Any:
         if images_too:
-            y, back = jax.vjp(lambda a, b: convolve(a, b, stride=stride, padding=padding), x, kernel)
+            y, back = jax.vjp(call, x, kernel)
         else:
-            y, back = jax.vjp(lambda b: convolve(x, b, stride=stride, padding=padding), kernel)
+            y, back = jax.vjp(lambda b: call(x, b), kernel)
         return y, back(upstream)
 
     return jax.jit(run)

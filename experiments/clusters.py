@@ -88,28 +88,41 @@ def fit_banks(
     settings: Clusters, sources: Sequence[pretrain.Source], folder: Path
 ) -> dict[tuple[str, int], banks.FilterBank]:
     """Clusters the source models' filters for each distance and number of clusters."""
-    models = [source.variables["params"] for source in sources]
-    names = [source.name for source in sources]
-    fitted = {}
-    for k, distance in itertools.product(settings.clusters, settings.distances):
+    with tracking.writing_to(folder):
+        (folder / "banks").mkdir(parents=True, exist_ok=True)
+    return {
+        (distance, k): fit_bank(
+            settings, sources, distance, k, folder / "banks" / f"{name(settings, distance, k)}.npz"
+        )
+        for k, distance in itertools.product(settings.clusters, settings.distances)
+    }
+
+
+def fit_bank(
+    settings: Clusters, sources: Sequence[pretrain.Source], distance: str, k: int, path: Path
+) -> banks.FilterBank:
+    """Fits one bank and keeps it; takes the one that is kept where it was made from the same."""
+    asked = {
+        "clusters": k,
+        "distance": distance,
+        "representative": representative(settings, distance),
+        "sources": tuple(source.name for source in sources),
+    }
+    try:
+        if path.exists():
+            kept = banks.load(path)
+            same = all(getattr(kept.provenance, name) == value for name, value in asked.items())
+            if same and len(kept.filters) == settings.layers and not settings.evaluation.overwrite:
+                return kept
+        models = [source.variables["params"] for source in sources]
         say(f"clustering the filters of {len(models)} models: {distance}, k = {k}")
-        try:
-            bank = banks.fit(
-                jax.random.key(_BANK_SEED),
-                models,
-                clusters=k,
-                distance=distance,
-                representative=representative(settings, distance),
-                layers=settings.layers,
-                sources=names,
-            )
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        with tracking.writing_to(folder):
-            (folder / "banks").mkdir(parents=True, exist_ok=True)
-            banks.save(bank, folder / "banks" / f"{distance}-k{k}.npz")
-        fitted[distance, k] = bank
-    return fitted
+        key = jax.random.key(_BANK_SEED)
+        bank = banks.fit(key, models, layers=settings.layers, **asked)
+        with tracking.writing_to(path):
+            banks.save(bank, path)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return bank
 
 
 def variants(
@@ -135,8 +148,8 @@ def variants(
     for (distance, k), bank in fit_banks(settings, sources, folder).items():
         listed.append(
             runner.Variant(
-                f"{distance}-k{k}",
-                label(distance, k),
+                name(settings, distance, k),
+                label(settings, distance, k),
                 initializers.clustered(bank, layers=settings.layers),
                 {
                     "kind": "clustered",
@@ -151,10 +164,17 @@ def variants(
     return listed
 
 
-def label(distance: str, k: int) -> str:
+def name(settings: Clusters, distance: str, k: int) -> str:
+    """Names a clustered variant in files: "euclidean-k3", or "euclidean-k3-member" if asked for."""
+    asked = settings.representative
+    return f"{distance}-k{k}" if asked == "auto" else f"{distance}-k{k}-{asked}"
+
+
+def label(settings: Clusters, distance: str, k: int) -> str:
     """Names a clustered variant in figures and tables."""
     names = {"fourier": "Fourier", "fourier_real": "Fourier, real part"}
-    return f"{names.get(distance, distance.capitalize())}, {k} cluster{'s' if k > 1 else ''}"
+    text = f"{names.get(distance, distance.capitalize())}, {k} cluster{'s' if k > 1 else ''}"
+    return text if settings.representative == "auto" else f"{text}, {settings.representative}"
 
 
 def authors_curves(

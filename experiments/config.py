@@ -154,7 +154,7 @@ def parse(
     return _replace(base, vars(parser.parse_args(argv)))
 
 
-def _add_options(parser: argparse.ArgumentParser, config: Any) -> None:
+def _add_options(parser: argparse._ActionsContainer, config: Any) -> None:
     hints = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)

@@ -2,10 +2,10 @@
 
 An image is one textured, lobed shape before a cluttered background whose amplitude spectrum falls
 as in natural images. A superclass has a pair of colours, a number of lobes, a frequency of texture
-and a tint of the background; its five classes differ in how the texture is turned against the
-shape, how elongated the shape is, and a shift of the colours. Place, size, angle, light, clutter
-and noise vary from image to image. What is learnt from it says nothing about photographs: all
-output names it.
+and a tint of the background; its five classes vary these a little, and differ in how the texture is
+turned against the shape and how elongated the shape is. Mirrored images keep their class. Place,
+size, angle, light, clutter and noise vary from image to image. What is learnt from it says nothing
+about photographs: all output names it.
 """
 
 import numpy as np
@@ -15,11 +15,14 @@ CLASSES, SUPERCLASSES, SIZE = 100, 20, 32
 _PER_SUPERCLASS = CLASSES // SUPERCLASSES
 _SPECTRUM = 1.4  # amplitude of the background falls as 1 / frequency to this power
 _FLOOR = 0.02  # deviation of the sensor's noise
-_CLUTTER = 4  # blobs behind the shape
+_QUALITIES = 7  # in which the classes of a superclass differ
+_CLUTTER = 3  # blobs behind the shape
 _BLOCK = 50  # images made at a time, so that they stay in the processor's cache
 
 Images = UInt8[np.ndarray, "n 32 32 3"]
 Labels = Int32[np.ndarray, " n"]
+TestImages = UInt8[np.ndarray, "m 32 32 3"]
+TestLabels = Int32[np.ndarray, " m"]
 Canvas = Float32[np.ndarray, "n 3 32 32"]  # channels first: NumPy is slow on short last axes
 Plane = Float32[np.ndarray, "n 32 32"]
 Column = Float32[np.ndarray, " n"]
@@ -29,7 +32,7 @@ Colour = Float32[np.ndarray, "n 3 1 1"]
 
 def generate(
     seed: int, train_per_class: int, test_per_class: int
-) -> tuple[Images, Labels, Images, Labels, Int32[np.ndarray, " classes"]]:
+) -> tuple[Images, Labels, TestImages, TestLabels, Int32[np.ndarray, " classes"]]:
     """Makes the data set.
 
     Args:
@@ -46,10 +49,13 @@ def generate(
     """
     if seed < 0:
         raise ValueError(f"seed {seed} is negative: give 0 or more")
+    if min(train_per_class, test_per_class) < 1:
+        raise ValueError(
+            f"{train_per_class} training and {test_per_class} test images a class are asked for: "
+            "ask for 1 or more of each"
+        )
     made = []
     for split, count in enumerate((train_per_class, test_per_class)):
-        if count < 1:
-            raise ValueError(f"{count} images a class are asked for: ask for 1 or more")
         images = [_class_images(seed, label, split, count) for label in range(CLASSES)]
         labels = np.repeat(np.arange(CLASSES, dtype=np.int32), count)
         made += [np.concatenate(images), labels]
@@ -58,31 +64,35 @@ def generate(
 
 
 def _class_images(seed: int, label: int, split: int, count: int) -> Images:
-    superclass, member = divmod(label, _PER_SUPERCLASS)
+    superclass = label // _PER_SUPERCLASS
+    shared = np.random.default_rng([seed, superclass])
     # Python's numbers, as NumPy's would make every array float64.
-    family = np.random.default_rng([seed, superclass]).random(12).tolist()
+    family = shared.random(10).tolist()
+    # In each quality the five classes are spread evenly from −1 to 1, each time in another order.
+    spread = np.tile(np.linspace(-1, 1, _PER_SUPERCLASS), (_QUALITIES, 1))
+    member = shared.permuted(spread, axis=1)[:, label % _PER_SUPERCLASS].tolist()
     # Each purpose has a stream of its own, filled row by row: fewer images are the first of more.
     columns, grain = (np.random.default_rng([seed, label, split, purpose]) for purpose in (1, 2))
     blocks = []
     for start in range(0, count, _BLOCK):
         size = min(_BLOCK, count - start)
-        u = columns.random((size, 20 + 8 * _CLUTTER), np.float32).T
+        u = columns.random((size, 21 + 8 * _CLUTTER), np.float32).T
         white = grain.standard_normal((size, 3, SIZE, SIZE), np.float32)
         blocks.append(_paint(u, white, family, member))
     return np.concatenate(blocks)
 
 
-def _paint(u: Columns, white: Canvas, family: list[float], member: int) -> Images:
+def _paint(u: Columns, white: Canvas, family: list[float], member: list[float]) -> Images:
     """Paints from back to front, then lights the scene."""
     waves = _waves(white) * _planes(0.04 + 0.12 * u[0])[:, None]
-    tint = family[6] + 0.4 * (u[1] - 0.5)
+    tint = family[6] + 0.08 * member[0] + 0.3 * (u[1] - 0.5)
     ground = _hue(tint, 0.04 + 0.12 * u[2], 0.25 + 0.3 * family[7] + 0.2 * u[3])
     canvas = np.broadcast_to(ground, white.shape)
     for blob in range(_CLUTTER):
-        canvas = _paint_blob(canvas, u[20 + 8 * blob : 28 + 8 * blob])
+        canvas = _paint_blob(canvas, u[21 + 8 * blob : 29 + 8 * blob])
     # Every surface has some of the noise, the shape the least.
-    canvas = _paint_shape(canvas + waves, 0.4 * waves, u[4:17], family, member)
-    canvas = _light(canvas, u[17:20]) + _FLOOR * white
+    canvas = _paint_shape(canvas + waves, 0.4 * waves, u[4:18], family, member)
+    canvas = _light(canvas, u[18:21]) + _FLOOR * white
     return _to_bytes(canvas)
 
 
@@ -120,7 +130,7 @@ def _waves(white: Canvas) -> Canvas:
     return mixed / mixed.std(axis=(1, 2, 3), keepdims=True)
 
 
-def _blend(canvas: Canvas, mask: Plane, colour: Canvas | Colour) -> Canvas:
+def _blend(canvas: Canvas | Colour, mask: Plane, colour: Canvas | Colour) -> Canvas:
     return canvas + mask[:, None] * (colour - canvas)
 
 
@@ -144,26 +154,25 @@ def _paint_blob(canvas: Canvas, u: Columns) -> Canvas:
 
 
 def _paint_shape(
-    canvas: Canvas, grain: Canvas, u: Columns, family: list[float], member: int
+    canvas: Canvas, grain: Canvas, u: Columns, family: list[float], member: list[float]
 ) -> Canvas:
     """Paints what makes the class: a lobed, shaded shape with a grating of two colours."""
-    offset = (member - 2) / 2  # −1 to 1 within the superclass
-    angle = 2 * np.pi * family[0] + 0.9 * (u[2] - 0.5)
-    along, across = _turned(14 * (u[0] - 0.5), 14 * (u[1] - 0.5), angle)
-    across = across * (1.25 + 0.35 * offset)
+    angle = 2 * np.pi * family[0] + 0.7 * (u[2] - 0.5)
+    along, across = _turned(12 * (u[0] - 0.5), 12 * (u[1] - 0.5), angle)
+    across = across * _planes(np.copysign(1.25 + 0.35 * member[1], u[12] - 0.5))
     reach = np.sqrt(np.square(along) + np.square(across))
-    radius, lobes = _planes(6 + 6 * u[3]), 2 + int(5 * family[1])
+    radius, lobes = _planes(6.5 + 5.5 * u[3]), 2 + int(5 * family[1])
     edge = radius * (1 + 0.3 * np.cos(lobes * np.arctan2(across, along)))
     mask = 0.95 * _sigmoid(2 * (edge - reach))
 
-    turn = _planes(np.pi * (family[2] + member / _PER_SUPERCLASS) + 0.5 * (u[4] - 0.5))
-    frequency = _planes((0.07 + 0.1 * family[3]) * (0.8 + 0.4 * u[5]))
+    turn = _planes(np.pi / 4 * (1 + member[2]) + 0.4 * (u[4] - 0.5))
+    frequency = (0.08 + 0.08 * family[3]) * _planes((1 + 0.35 * member[3]) * (0.85 + 0.3 * u[5]))
     ramp = along * np.cos(turn) + across * np.sin(turn)
     share = _sigmoid(3 * np.cos(2 * np.pi * (frequency * ramp + _planes(u[6]))))
-    tint = family[4] + 0.08 * offset + 0.2 * (u[7] - 0.5)
-    other = tint + 0.15 + 0.3 * family[5] + 0.2 * (u[8] - 0.5)
-    saturation = 0.08 + 0.22 * u[9]
-    light = 0.35 + 0.25 * family[8] + 0.2 * u[10]
+    tint = family[4] + 0.15 * member[4] + 0.16 * (u[7] - 0.5)
+    other = family[4] + 0.25 + 0.3 * family[5] + 0.15 * member[5] + 0.16 * (u[8] - 0.5)
+    saturation = 0.1 + 0.2 * u[9]
+    light = 0.38 + 0.2 * family[8] + 0.08 * member[6] + 0.18 * u[10]
     gap = (0.1 + 0.2 * u[11]) * (1 if family[9] < 0.5 else -1)
     first, second = _hue(tint, saturation, light), _hue(other, saturation, light + gap)
     shade = 0.16 * (1 - np.square(reach / radius)) * mask - 0.1

@@ -7,15 +7,21 @@ and images are handed over already encoded. The result lies where TFDS's own wou
 """
 
 import io
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import requests
 import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core import registered
 from tensorflow_datasets.image_classification import cifar
+
+from experiments import prepared
+from experiments.errors import UserError
 
 Example = tuple[str, dict[str, Any]]
 
@@ -43,14 +49,19 @@ with registered.skip_registration():
         """TFDS's `cifar100`, prepared without TensorFlow from the official binary archive."""
 
         name = "cifar100"
-        archive: Path | None = None  # a local copy of the archive, packed or not
+        url_infos = cifar.Cifar100.url_infos  # sizes and checksums of downloads
+        unpacked: Path | None = None  # the archive's content; downloaded where None
 
-        def _split_generators(self, dl_manager: Any, pipeline: Any = None) -> Any:
-            folder = _unpack(dl_manager, self._cifar_info.url, self.archive)
+        # Without the `pipeline` of the parent's signature: TFDS takes that as a wish for Beam.
+        def _split_generators(  # pyright: ignore[reportIncompatibleMethodOverride]
+            self, dl_manager: Any
+        ) -> Any:
+            folder = self.unpacked or _download(dl_manager, self._cifar_info.url)
+            features: Any = self.info.features
             for key, file in zip(
                 self._cifar_info.label_keys, self._cifar_info.label_files, strict=True
             ):
-                self.info.features[key].names = _find(folder, file).read_text().split()
+                features[key].names = _find(folder, file).read_text().split()
             return {
                 split: self._generate_examples(f"{split}_", _find(folder, f"{split}.bin"))
                 for split in ("train", "test")
@@ -62,7 +73,10 @@ with registered.skip_registration():
             data = np.fromfile(filepath, np.uint8)
             if not data.size or data.size % _CIFAR_RECORD:
                 raise ValueError(f"{filepath} is damaged: its size is no multiple of a record's")
-            for number, record in enumerate(data.reshape(-1, _CIFAR_RECORD)):
+            records = data.reshape(-1, _CIFAR_RECORD)
+            if records[:, 0].max() >= 20 or records[:, 1].max() >= 100:
+                raise ValueError(f"{filepath} is damaged: it has labels that CIFAR-100 has not")
+            for number, record in enumerate(records):
                 pixels = record[2:].reshape(3, 32, 32).transpose(1, 2, 0)
                 # Keys as in TFDS's own builder: the order on disk follows from them.
                 yield (
@@ -81,7 +95,7 @@ with registered.skip_registration():
         name = "tiny_imagenet"
         VERSION = tfds.core.Version("1.0.0")
         URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
-        archive: Path | None = None  # a local copy of the archive, packed or not
+        unpacked: Path | None = None  # the archive's content; downloaded where None
 
         def _info(self) -> tfds.core.DatasetInfo:
             return tfds.core.DatasetInfo(
@@ -98,10 +112,13 @@ with registered.skip_registration():
             )  # fmt: skip
 
         def _split_generators(self, dl_manager: Any) -> Any:
-            folder = _unpack(dl_manager, self.URL, self.archive)
+            folder = self.unpacked or _download(dl_manager, self.URL)
             root = _find(folder, "wnids.txt").parent
             wnids = sorted((root / "wnids.txt").read_text().split())
-            self.info.features["label"].names = wnids
+            if len(set(wnids)) != 200:
+                raise ValueError(f"{root / 'wnids.txt'} names {len(set(wnids))} classes, not 200")
+            features: Any = self.info.features
+            features["label"].names = wnids
             labels = {wnid: label for label, wnid in enumerate(wnids)}
             return {
                 "train": self._generate_examples(_training_files(root, labels)),
@@ -110,17 +127,33 @@ with registered.skip_registration():
 
         def _generate_examples(self, files: list[tuple[Path, int]]) -> Iterator[Example]:
             for path, label in files:
-                data = path.read_bytes()
-                with Image.open(io.BytesIO(data)) as image:
-                    if image.mode != "RGB":  # about one in fifty is grey
-                        data = _png(image.convert("RGB"))
-                yield path.name, {"id": path.stem, "image": data, "label": label}
+                example = {"id": _padded(path.stem), "image": _encoded(path), "label": label}
+                yield path.name, example
 
 
-def _unpack(dl_manager: Any, url: str, archive: Path | None) -> Path:
-    if archive is None:
-        return Path(dl_manager.download_and_extract(url))
-    return archive if archive.is_dir() else Path(dl_manager.extract(archive))
+def _encoded(path: Path) -> bytes:
+    """Returns a JPEG file as it is, or as PNG where it is grey, as about one in fifty are."""
+    data = path.read_bytes()
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            colour = image.convert("RGB")  # decodes it, so that damage is found here
+    except OSError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if colour.size != (64, 64):
+        raise ValueError(f"{path} is {colour.size[0]}×{colour.size[1]}, not 64×64")
+    return data if image.mode == "RGB" else _png(colour)
+
+
+def _padded(stem: str) -> str:
+    """Pads an image's number, so that the ids sort as the numbers do: `val_00012`."""
+    name, _, number = stem.rpartition("_")
+    return f"{name}_{int(number):05d}"
+
+
+def _download(dl_manager: Any, url: str) -> Path:
+    # Asked first, as without a network TFDS tries for minutes.
+    requests.head(url, timeout=20, allow_redirects=True)
+    return Path(dl_manager.download_and_extract(url))
 
 
 def _training_files(root: Path, labels: dict[str, int]) -> list[tuple[Path, int]]:
@@ -137,15 +170,57 @@ def _validation_files(root: Path, labels: dict[str, int]) -> list[tuple[Path, in
     return [(root / "val" / "images" / name, labels[wnid]) for name, wnid in pairs]
 
 
-def builder(name: str, data_dir: Path, archive: Path | None = None) -> Any:
+def builder(name: str, data_dir: Path, unpacked: Path | None = None) -> Any:
     """Returns the builder that prepares a data set.
 
     Args:
         name: "cifar100" or "tiny_imagenet".
         data_dir: TFDS's data folder.
-        archive: The official archive, or the folder it was unpacked in; downloaded where not given.
+        unpacked: The folder that the official archive was unpacked in; downloaded where None.
     """
     kind = {"cifar100": Cifar100, "tiny_imagenet": TinyImagenet}[name]
     made = kind(data_dir=str(data_dir), file_format="array_record")
-    made.archive = archive
+    made.unpacked = unpacked
     return made
+
+
+def prepare(name: str, folder: Path, archive: Path | None = None) -> None:
+    """Downloads a data set, or takes a local archive, and prepares it for TFDS.
+
+    Args:
+        name: "cifar100" or "tiny_imagenet".
+        folder: TFDS's data folder.
+        archive: The official archive or the folder it was unpacked in; downloaded where None.
+
+    Raises:
+        UserError: No network, a damaged archive, a folder that cannot be written to.
+    """
+    if archive is not None and not archive.exists():
+        raise UserError(f"there is no archive {archive}: give the path of the official archive")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Unpacked in the same place, as it is large.
+        with tempfile.TemporaryDirectory(prefix="unpacked-", dir=folder) as scratch:
+            unpacked = archive
+            if archive is not None and archive.is_file():
+                shutil.unpack_archive(archive, scratch, **_safely(archive))
+                unpacked = Path(scratch)
+            builder(name, folder, unpacked).download_and_prepare(
+                download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+            )
+    except Exception as error:  # TFDS raises whatever its parts raise
+        source, remedy = (
+            ("the network", "download the archive elsewhere and give it as --archive")
+            if archive is None
+            else (str(archive), "check that it is the official archive")
+        )
+        raise UserError(
+            f"{name} could not be prepared in {folder} from {source} "
+            f"({prepared.first_line(error)}): check that the folder can be written to, and "
+            f"{remedy}"
+        ) from error
+
+
+def _safely(archive: Path) -> dict[str, Any]:
+    """Has tar archives unpacked without links or paths that lead elsewhere; zip files have none."""
+    return {} if archive.suffix == ".zip" else {"filter": "data"}

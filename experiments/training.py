@@ -29,7 +29,7 @@ class State(NamedTuple):
 class Split(NamedTuple):
     """The images of one task, as rows of the data set."""
 
-    index: Int[Array, " n"]
+    rows: Int[Array, " n"]
     labels: Int[Array, " n"]
 
 
@@ -150,7 +150,7 @@ def make_epoch(
         return State(params, batch_stats, optimizer_state), metrics
 
     def evaluate(state: State, images: Array, test: Split) -> Metrics:
-        count = test.index.shape[0]
+        count = test.rows.shape[0]
         batches = -(-count // _EVALUATION_BATCH)
         size = -(-count // batches)
         # Rows are repeated to fill the last batch, and weigh nothing.
@@ -160,7 +160,7 @@ def make_epoch(
             place = row % count
             logits = network.apply(
                 {"params": state.params, "batch_stats": state.batch_stats},
-                normalize(images[test.index[place]]),
+                normalize(images[test.rows[place]]),
                 train=False,
             )
             each = jax.vmap(lambda z, y: _metrics(z[None], y[None]))(logits, test.labels[place])
@@ -173,7 +173,7 @@ def make_epoch(
     def epoch(
         images: DeviceData, train: Split, test: Split, state: State, key: PRNGKey
     ) -> tuple[State, EpochResult]:
-        count = train.index.shape[0]
+        count = train.rows.shape[0]
         full, rest = divmod(count, settings.batch_size)
         order_key, augment_key = jax.random.split(key)
         order = jax.random.permutation(order_key, count)
@@ -181,7 +181,7 @@ def make_epoch(
         def one(state: State, batch: tuple[Array, Array]) -> tuple[State, Metrics]:
             number, rows = batch
             step_key = jax.random.fold_in(augment_key, number)
-            return step(state, step_key, images.train_images[train.index[rows]], train.labels[rows])
+            return step(state, step_key, images.train_images[train.rows[rows]], train.labels[rows])
 
         whole = order[: full * settings.batch_size].reshape(full, settings.batch_size)
         state, sums = jax.lax.scan(one, state, (jnp.arange(full), whole))

@@ -212,16 +212,14 @@ def gabor_kernel(
         dtype: Of the result.
     """
     height, width, inputs, outputs = shape
-    keys = dict(
-        zip(("sigma", "theta", "lambda", "psi", "gamma"), jax.random.split(key, 5), strict=True)
-    )
+    sigma_key, theta_key, wavelength_key, phase_key, aspect_key = jax.random.split(key, 5)
 
-    def draw(name: str, low: float, high: float) -> Array:
-        return jax.random.uniform(keys[name], (1, 1, outputs), jnp.float32, low, high)
+    def draw(own_key: PRNGKey, low: float, high: float) -> Array:
+        return jax.random.uniform(own_key, (1, 1, outputs), jnp.float32, low, high)
 
-    sigma, theta = draw("sigma", 1.5, 2.5), draw("theta", 0.0, jnp.pi)
-    wavelength, phase = draw("lambda", 2.0, 13.0), draw("psi", 0.0, 2 * jnp.pi)
-    aspect = draw("gamma", 0.9, 1.1)
+    sigma, theta = draw(sigma_key, 1.5, 2.5), draw(theta_key, 0.0, jnp.pi)
+    wavelength, phase = draw(wavelength_key, 2.0, 13.0), draw(phase_key, 0.0, 2 * jnp.pi)
+    aspect = draw(aspect_key, 0.9, 1.1)
     y = _gabor_grid(height)[:, None, None]
     x = _gabor_grid(width)[None, :, None]
     along = x * jnp.cos(theta) + y * jnp.sin(theta)

@@ -60,7 +60,8 @@ def from_torch(state: Mapping[str, Any]) -> dict[str, Any]:
         wanted = tuple(leaf.shape[axis] for axis in _TO_TORCH[leaf.ndim])
         if value.shape != wanted:
             raise ValueError(f"{name!r} has the shape {value.shape}: ResNet-18 needs {wanted}")
-        leaves.append(jnp.asarray(value.transpose(_FROM_TORCH[leaf.ndim])))
+        # A copy, since PyTorch goes on writing to what it gave.
+        leaves.append(jnp.array(value.transpose(_FROM_TORCH[leaf.ndim]), copy=True))
     return jax.tree_util.tree_unflatten(structure, leaves)
 
 
@@ -71,7 +72,7 @@ def to_torch(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
         variables: {"params": …, "batch_stats": …}.
 
     Returns:
-        Names to float32 arrays of their own; `num_batches_tracked`, which nothing here counts, is 0.
+        Names to float32 arrays of their own; `num_batches_tracked`, counted by nobody here, is 0.
 
     Raises:
         ValueError: A tree that is not ResNet-18's.
@@ -99,6 +100,6 @@ def _abstract_variables(classes: int = 1) -> Any:
 
 def _torch_name(path: Any) -> str:
     """Translates ("params", "layer2_0", "shortcut_bn", "scale") to layer2.0.downsample.1.weight."""
-    *modules, leaf = (entry.key for entry in path[1:])
+    *modules, leaf = (str(entry.key) for entry in path[1:])
     parts = [_MODULES.get(module, module.replace("_", ".")) for module in modules]
     return ".".join([*parts, _LEAVES[leaf]])

@@ -1,7 +1,7 @@
 """The types that the library speaks in: trees of parameters and the two kinds of initialiser."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key, UInt32
@@ -13,6 +13,7 @@ Params = Mapping[str, Any]
 PRNGKey = Key[Array, ""] | UInt32[Array, "2"]
 
 
+@runtime_checkable
 class Initializer(Protocol):
     """Makes one array, as `jax.nn.initializers` do: fits `kernel_init=` of any Flax module."""
 
@@ -23,6 +24,7 @@ class Initializer(Protocol):
         ...
 
 
+@runtime_checkable
 class ParamsInitializer(Protocol):
     """Maps a tree of parameters to another of the same structure, so it knows each layer."""
 

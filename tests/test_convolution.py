@@ -28,9 +28,7 @@ def inputs(size, taps, channels=(3, 4), images=2):
 @pytest.mark.parametrize("taps", [1, 3, 7])
 def test_values_and_gradients_are_those_of_lax(taps, stride):
     def run(convolve, x, kernel):
-        y, back = jax.vjp(
-            lambda a, b: convolve(a, b, stride=stride, padding=taps // 2), x, kernel
-        )
+        y, back = jax.vjp(lambda a, b: convolve(a, b, stride=stride, padding=taps // 2), x, kernel)
         return y, back(jnp.cos(3 * y))
 
     given = [inputs(size, taps) for size in SIZES]

@@ -82,9 +82,7 @@ def test_get_and_set_kernels(params):
     changed = filters.set_kernels(params, {"layer2_0/conv2": new})
     assert filters.get_kernel(changed, "layer2_0/conv2") is new
     assert jax.tree.structure(changed) == jax.tree.structure(params)
-    same = [
-        a is b for a, b in zip(jax.tree.leaves(changed), jax.tree.leaves(params), strict=True)
-    ]
+    same = [a is b for a, b in zip(jax.tree.leaves(changed), jax.tree.leaves(params), strict=True)]
     assert same.count(False) == 1
     assert float(filters.get_kernel(params, "layer2_0/conv2")[0, 0, 0, 0]) == 3
 
@@ -102,7 +100,9 @@ def test_slices_by_hand():
 
 def test_slices_round_trip():
     kernel = jax.random.normal(jax.random.key(0), (3, 5, 4, 6))
-    np.testing.assert_array_equal(filters.from_slices(filters.to_slices(kernel), (3, 5, 4, 6)), kernel)
+    np.testing.assert_array_equal(
+        filters.from_slices(filters.to_slices(kernel), (3, 5, 4, 6)), kernel
+    )
     kernels = jax.random.normal(jax.random.key(1), (2, 3, 3, 4, 6))
     looped = jnp.stack([filters.to_slices(k) for k in kernels])
     np.testing.assert_array_equal(jax.vmap(filters.to_slices)(kernels), looped)

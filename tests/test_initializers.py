@@ -164,7 +164,8 @@ def test_gabor_fits_kernel_init_of_flax():
     from flax import linen
 
     layer = linen.Conv(8, (7, 7), kernel_init=initializers.gabor_kernel)
-    kernel = layer.init(jax.random.key(0), jnp.zeros((1, 9, 9, 3)))["params"]["kernel"]
+    variables = layer.init(jax.random.key(0), jnp.zeros((1, 9, 9, 3)))
+    kernel = jnp.asarray(variables["params"]["kernel"])
     assert kernel.shape == (7, 7, 3, 8)
     assert jnp.array_equal(kernel[:, :, 0], kernel[:, :, 1])
 
@@ -173,10 +174,9 @@ def test_clustered_kernel_fits_kernel_init_of_flax(bank):
     from flax import linen
 
     init = initializers.clustered_kernel(bank, "layer1_0/conv1")
-    kernel = linen.Conv(8, (3, 3), kernel_init=init).init(
-        jax.random.key(0), jnp.zeros((1, 9, 9, 3))
-    )["params"]["kernel"]
-    slices = np.asarray(filters.to_slices(kernel))
+    layer = linen.Conv(8, (3, 3), kernel_init=init)
+    variables = layer.init(jax.random.key(0), jnp.zeros((1, 9, 9, 3)))
+    slices = np.asarray(filters.to_slices(jnp.asarray(variables["params"]["kernel"])))
     assert len(np.unique(slices, axis=0)) <= 3
 
 

@@ -50,7 +50,7 @@ def test_an_epoch_sees_only_those_before_it():
 
 
 def test_an_unknown_schedule():
-    with pytest.raises(ValueError, match="unknown schedule 'warm'.*cosine"):
+    with pytest.raises(ValueError, match=r"unknown schedule 'warm'.*cosine"):
         rates("warm", 1)
 
 

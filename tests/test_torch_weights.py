@@ -63,6 +63,17 @@ def test_names_are_those_that_pytorch_reads(state):
         np.testing.assert_array_equal(back[name], value)
 
 
+def test_both_ways_are_copies(state):
+    """PyTorch trains in place, on memory that its arrays share."""
+    given = {name: value.copy() for name, value in state.items()}
+    variables = torch_weights.from_torch(given)
+    back = torch_weights.to_torch(variables)
+    for value in (*given.values(), *back.values()):
+        value[...] = 0
+    for name, value in torch_weights.to_torch(variables).items():
+        np.testing.assert_array_equal(value, state[name])
+
+
 def test_the_counters_may_be_missing(state):
     older = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
     assert len(older) == len(state) - 20
@@ -70,7 +81,9 @@ def test_the_counters_may_be_missing(state):
     np.testing.assert_array_equal(again["batch_stats"]["bn1"]["mean"], state["bn1.running_mean"])
 
 
-@pytest.mark.parametrize("name", ["fc.weight", "layer2.0.downsample.1.running_mean", "conv1.weight"])
+@pytest.mark.parametrize(
+    "name", ["fc.weight", "layer2.0.downsample.1.running_mean", "conv1.weight"]
+)
 def test_a_missing_name(state, name):
     with pytest.raises(ValueError, match=f"has no '{name}'"):
         torch_weights.from_torch({k: v for k, v in state.items() if k != name})
@@ -84,7 +97,12 @@ def test_a_name_too_many(state, name):
 
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [("conv1.weight", (64, 3, 3, 3)), ("fc.bias", (8,)), ("fc.weight", (7, 9)), ("bn1.bias", (64, 1))],
+    [
+        ("conv1.weight", (64, 3, 3, 3)),
+        ("fc.bias", (8,)),
+        ("fc.weight", (7, 9)),
+        ("bn1.bias", (64, 1)),
+    ],
 )
 def test_a_wrong_shape(state, name, shape):
     with pytest.raises(ValueError, match=re.escape(f"'{name}' has the shape {shape}")):

@@ -1,0 +1,251 @@
+"""The machinery of an experiment: resume, refuse, carry over; and pretraining with checkpoints."""
+
+import dataclasses
+import json
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import config, data, pretrain, protocol, runner, tracking, training
+from experiments.errors import UserError
+from experiments.progress import Progress, clock
+from jaxinit import initializers
+from tests.small import SmallNetwork, make_dataset
+
+SETTINGS = config.Training(epochs=2, batch_size=64)
+SOURCES = config.Sources(sources=1, source_epochs=1, source_schedule="constant")
+
+
+@pytest.fixture(autouse=True)
+def small_network(monkeypatch):
+    monkeypatch.setattr(
+        training, "make_network", lambda classes, settings: SmallNetwork(classes=classes)
+    )
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return make_dataset(superclasses=10)
+
+
+def make_runner(dataset, folder, settings=SETTINGS, variants=("random", "scaled"), **changed):
+    known = {
+        "random": runner.Variant("random", "Random", initializers.unchanged(), {"kind": "random"}),
+        "scaled": runner.Variant("scaled", "Half", initializers.scaled(0.5), {"kind": "scaled"}),
+        "sick": runner.Variant("sick", "NaN", initializers.scaled(np.nan), {"kind": "sick"}),
+    }
+    evaluation = runner.Evaluation(
+        **{"pairs": ((0, 1), (2, 3)), "seeds": 1, "output": str(folder), **changed}
+    )
+    return runner.Runner("trial", [known[v] for v in variants], dataset, settings, evaluation)
+
+
+def curves(records):
+    return {(r.variant, r.task, r.seed): r.curves for r in records}
+
+
+def test_every_run_is_recorded_with_all_that_decides_it(dataset, tmp_path):
+    records = make_runner(dataset, tmp_path).run()
+    assert [(r.variant, r.task) for r in records] == [
+        ("random", "pair-0-1"), ("scaled", "pair-0-1"), ("random", "pair-2-3"), ("scaled", "pair-2-3"),
+    ]  # fmt: skip
+    assert records == tracking.read_all(tmp_path)[:0] + records
+    assert {r.variant for r in tracking.read_all(tmp_path)} == {"random", "scaled"}
+    settings = records[1].settings
+    assert settings["data_set"] == "procedural"
+    assert settings["data_fingerprint"] == dataset.fingerprint
+    assert settings["training"] == dataclasses.asdict(SETTINGS)
+    assert settings["initializer"] == {"kind": "scaled"}
+    assert len(records[0].curves["val_acc_top1"]) == 2
+    assert records[0].wall_seconds > 0
+
+
+def test_an_interrupted_experiment_trains_only_what_is_missing(dataset, tmp_path, monkeypatch):
+    whole = make_runner(dataset, tmp_path / "whole").run()
+    part = make_runner(dataset, tmp_path / "part", variants=("random",)).run()
+    trained = []
+    real = runner.train_runs
+
+    def spy(trainer, runs, *rest):
+        trained.extend(runs)
+        return real(trainer, runs, *rest)
+
+    monkeypatch.setattr(runner, "train_runs", spy)
+    both = make_runner(dataset, tmp_path / "part").run()
+    assert {run.variant for run in trained} == {"scaled"}
+    assert curves(both) == curves(whole)
+    assert all(record in both for record in part)
+
+
+def test_runs_at_once_do_not_change_the_runs(dataset, tmp_path):
+    alone = curves(make_runner(dataset, tmp_path / "alone", runs_at_once=1).run())
+    together = curves(make_runner(dataset, tmp_path / "together", runs_at_once=3).run())
+    assert alone.keys() == together.keys()
+    for key, values in alone.items():
+        np.testing.assert_allclose(values["train_loss"], together[key]["train_loss"], rtol=1e-3)
+
+
+def test_variants_are_paired_and_seeds_differ(dataset, tmp_path):
+    settings = dataclasses.replace(SETTINGS, epochs=1)
+    got = curves(make_runner(dataset, tmp_path, settings, pairs=((0, 1),), seeds=2).run())
+    first, second = got["random", "pair-0-1", 0], got["random", "pair-0-1", 1]
+    assert first["train_loss"] != second["train_loss"]
+    same = make_runner(dataset, tmp_path / "again", settings, pairs=((0, 1),), seeds=2).run()
+    assert curves(same) == got
+
+
+def test_records_of_other_settings_are_refused_and_overwritten_only_when_told(dataset, tmp_path):
+    make_runner(dataset, tmp_path, variants=("random",)).run()
+    other = dataclasses.replace(SETTINGS, learning_rate=0.1)
+    with pytest.raises(UserError, match="learning_rate is 0.01 there and 0.1 now"):
+        make_runner(dataset, tmp_path, other, variants=("random",)).run()
+    records = make_runner(dataset, tmp_path, other, variants=("random",), overwrite=True).run()
+    assert records[0].settings["training"]["learning_rate"] == 0.1
+
+
+def test_a_run_that_is_not_finite_is_recorded_and_the_others_go_on(dataset, tmp_path, capsys):
+    records = make_runner(dataset, tmp_path, variants=("sick", "random"), runs_at_once=4).run()
+    stopped = {r.variant: r.stopped for r in records}
+    assert stopped["sick"] is not None
+    assert "not finite in epoch 1" in stopped["sick"]
+    assert stopped["random"] is None
+    assert "sick pair-0-1 seed 0 stopped" in capsys.readouterr().err
+
+
+def test_sequential_runs_carry_over_and_fresh_ones_do_not(dataset, tmp_path):
+    fresh = curves(make_runner(dataset, tmp_path / "f", variants=("random",)).run())
+    carried = curves(
+        make_runner(dataset, tmp_path / "s", variants=("random",), protocol="sequential").run()
+    )
+    first, second = ("random", "pair-0-1", 0), ("random", "pair-2-3", 0)
+    assert fresh[first] == carried[first]
+    assert fresh[second] != carried[second]
+    # The second task starts from what the first left behind, written out:
+    keys = [protocol.run_keys(0, pair) for pair in ((0, 1), (2, 3))]
+    trainer = training.Trainer(dataset, SETTINGS, 10)
+    tasks = [data.pair_task(dataset, pair) for pair in ((0, 1), (2, 3))]
+    variables = [trainer.init_variables(keys[0].network)]
+    for task, key in zip(tasks, keys, strict=True):
+        (last,), variables = trainer.train([task], variables, [key.training])
+    assert last.values == carried[second]
+
+
+def test_sequential_trains_a_broken_chain_again(dataset, tmp_path):
+    make = lambda: make_runner(dataset, tmp_path, variants=("random",), protocol="sequential")  # noqa: E731
+    whole = curves(make().run())
+    (tmp_path / "runs" / "trial-procedural.random.pair-2-3.seed-0.json").unlink()
+    assert curves(make().run()) == whole
+
+
+def test_pairs_that_the_data_lack_get_a_sentence(dataset):
+    with pytest.raises(UserError, match="pair 8-10 is out of range: .* superclasses 0 to 9"):
+        runner.check_pairs([(0, 1), (8, 10)], dataset)
+
+
+def test_sources_are_trained_once_and_reused(dataset, tmp_path, monkeypatch):
+    settings = dataclasses.replace(SOURCES, models_dir=str(tmp_path))
+    first = pretrain.Sources(dataset, SETTINGS, settings).load()
+    monkeypatch.setattr(runner, "train_runs", None)  # nothing may be trained now
+    again = pretrain.Sources(dataset, SETTINGS, settings).load()
+    assert [s.name for s in first] == [s.name for s in again]
+    for a, b in zip(
+        jax.tree.leaves(first[0].variables), jax.tree.leaves(again[0].variables), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_only_missing_sources_are_trained(dataset, tmp_path, monkeypatch):
+    settings = dataclasses.replace(SOURCES, models_dir=str(tmp_path))
+    pretrain.Sources(dataset, SETTINGS, settings).load()
+    trained = []
+    real = runner.train_runs
+
+    def spy(trainer, runs, *rest):
+        trained.extend(runs)
+        return real(trainer, runs, *rest)
+
+    monkeypatch.setattr(runner, "train_runs", spy)
+    more = dataclasses.replace(settings, sources=3)
+    assert len(pretrain.Sources(dataset, SETTINGS, more).load()) == 3
+    assert [run.pair for run in trained] == list(protocol.source_pairs(3)[1:])
+
+
+def test_sources_of_other_settings_live_elsewhere(dataset, tmp_path):
+    one = dataclasses.replace(SOURCES, models_dir=str(tmp_path))
+    two = dataclasses.replace(one, source_epochs=2)
+    other_data = dataset._replace(fingerprint="ffffffffffff")
+    folders = {
+        pretrain.Sources(dataset, SETTINGS, one).folder,
+        pretrain.Sources(dataset, SETTINGS, two).folder,
+        pretrain.Sources(dataset, dataclasses.replace(SETTINGS, momentum=0.5), one).folder,
+        pretrain.Sources(other_data, SETTINGS, one).folder,
+    }
+    assert len(folders) == 4
+    # The epochs of the evaluation say nothing about the source models.
+    longer = dataclasses.replace(SETTINGS, epochs=9)
+    assert pretrain.Sources(dataset, longer, one).folder in folders
+
+
+def test_a_damaged_checkpoint_gets_a_sentence(dataset, tmp_path):
+    settings = dataclasses.replace(SOURCES, models_dir=str(tmp_path))
+    sources = pretrain.Sources(dataset, SETTINGS, settings)
+    sources.load()
+    for root, _, files in os.walk(sources.folder / "checkpoints"):
+        for name in files:
+            path = os.path.join(root, name)
+            os.truncate(path, os.path.getsize(path) // 2)
+    with pytest.raises(UserError, match=r"checkpoint .* is damaged or of another network: delete"):
+        sources.load()
+
+
+def test_a_checkpoint_of_another_network_gets_a_sentence(tmp_path):
+    pretrain.save_checkpoint(tmp_path / "c", {"params": {"kernel": jnp.ones((3, 4))}})
+    other = {"params": {"kernel": jax.ShapeDtypeStruct((3, 5), jnp.float32)}}
+    with pytest.raises(UserError, match="another network"):
+        pretrain.load_checkpoint(tmp_path / "c", other)
+
+
+def test_a_checkpoint_that_is_not_finite_gets_a_sentence(tmp_path):
+    pretrain.save_checkpoint(tmp_path / "c", {"params": {"kernel": jnp.full((3, 4), jnp.nan)}})
+    same = {"params": {"kernel": jax.ShapeDtypeStruct((3, 4), jnp.float32)}}
+    with pytest.raises(UserError, match="not finite"):
+        pretrain.load_checkpoint(tmp_path / "c", same)
+
+
+def test_a_source_that_does_not_train_gets_a_sentence(dataset, tmp_path):
+    settings = dataclasses.replace(SOURCES, models_dir=str(tmp_path))
+    wild = dataclasses.replace(SETTINGS, learning_rate=1e30)
+    with pytest.raises(UserError, match="cannot be used, as the loss is not finite"):
+        pretrain.Sources(dataset, wild, settings).load()
+
+
+def test_an_output_folder_that_is_a_file_gets_a_sentence(dataset, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write to the output folder"):
+        make_runner(dataset, tmp_path / "file").run()
+
+
+def test_progress_counts_to_the_end(capsys):
+    progress = Progress(4)
+    progress.epoch("a", 1, 2, [10.0, 20.0])
+    progress.epoch("a", 2, 2, [30.0, 40.0])
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("[100 %] a: epoch 2/2, validation accuracy 35.0 %, about 0 s left")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(41.4, "41 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
+)
+def test_clock(seconds, text):
+    assert clock(seconds) == text
+
+
+def test_settings_hash_is_of_json(dataset, tmp_path):
+    """What names the folder can be written down and read back unchanged."""
+    sources = pretrain.Sources(
+        dataset, SETTINGS, dataclasses.replace(SOURCES, models_dir=str(tmp_path))
+    )
+    assert json.loads(json.dumps(sources._settings)) == sources._settings
