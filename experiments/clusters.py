@@ -45,7 +45,7 @@ class Clusters:
         "auto",
         "the filter that stands for a cluster: centroid (mean of its members), medoid (the member "
         "nearest its centre), member (a random one), inverse (the centre transformed back); auto: "
-        "centroid, but medoid for fourier, whose clusters hold filters and their negatives alike, "
+        "centroid, but member for fourier, whose clusters hold filters and their negatives alike, "
         "and inverse for fourier_real",
         choices=("auto", "centroid", "medoid", "member", "inverse"),
     )
@@ -81,7 +81,7 @@ def representative(settings: Clusters, distance: str) -> str:
     """How a cluster becomes a filter, for one distance (`jaxinit.banks.fit` says what follows)."""
     if settings.representative != "auto":
         return settings.representative
-    return {"fourier": "medoid", "fourier_real": "inverse"}.get(distance, "centroid")
+    return {"fourier": "member", "fourier_real": "inverse"}.get(distance, "centroid")
 
 
 def fit_banks(

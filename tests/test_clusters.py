@@ -69,7 +69,7 @@ def test_auto_representative():
     auto = clusters.Clusters()
     chosen = {d: clusters.representative(auto, d) for d in clusters._DISTANCES}
     assert chosen == {
-        "euclidean": "centroid", "fourier": "medoid", "fourier_real": "inverse",
+        "euclidean": "centroid", "fourier": "member", "fourier_real": "inverse",
         "cosine": "centroid",
     }  # fmt: skip
     assert (
