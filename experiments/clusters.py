@@ -67,9 +67,9 @@ class Clusters:
 
 
 QUICK = Clusters(
-    clusters=(1, 2, 10),
+    clusters=(2, 10),
     data=pretrain.QUICK.data,
-    training=config.Training(epochs=8, schedule="cosine"),
+    training=config.Training(epochs=10, schedule="cosine"),
     sources=pretrain.QUICK.sources,
     evaluation=runner.Evaluation(pairs=((10, 11), (16, 19)), seeds=1),
 )

@@ -31,7 +31,7 @@ class Arrays(NamedTuple):
 
 
 class Split(NamedTuple):
-    """One split as prepared, in the order that TFDS keeps on disk, shuffled by its keys."""
+    """One split as prepared, in the order of its ids."""
 
     images: UInt8[np.ndarray, "n h w 3"]
     labels: Int32[np.ndarray, " n"]
@@ -147,7 +147,7 @@ def open_builder(kind: Kind, folder: Path) -> Any:
 
 
 def read_split(builder: Any, split: str) -> Split:
-    """Decodes a split with TFDS, in its order."""
+    """Decodes a split with TFDS and puts it in the order of its ids, which TFDS shuffles."""
     source = builder.as_data_source(split)
     count = len(source)
     images = np.empty((count, *builder.info.features["image"].shape), np.uint8)
@@ -157,7 +157,8 @@ def read_split(builder: Any, split: str) -> Split:
         coarse[row] = example.get("coarse_label", -1)
         text = example["id"]
         ids.append(text.decode() if isinstance(text, bytes) else str(text))
-    return Split(images, labels, coarse, ids)
+    order = np.asarray(sorted(range(count), key=ids.__getitem__), np.int64)
+    return Split(images[order], labels[order], coarse[order], [ids[row] for row in order])
 
 
 def check_splits(kind: Kind, train: Split, test: Split) -> Arrays:
@@ -181,8 +182,8 @@ def check_splits(kind: Kind, train: Split, test: Split) -> Arrays:
 
 
 def check_ids(ids: Sequence[str], split: str) -> None:
-    """Checks that the ids, in any order, count from 0 without a gap, as `train_00000`."""
-    for number, found in enumerate(sorted(ids)):
+    """Checks that the ids count from 0 without a gap, as `train_00000`, and stand in this order."""
+    for number, found in enumerate(ids):
         if found != (expected := f"{split}_{number:05d}"):
             raise ValueError(f"image {number} of {split} is {found!r} instead of {expected!r}")
 
