@@ -49,6 +49,7 @@ class Clusters:
         "and inverse for fourier_real",
         choices=("auto", "centroid", "medoid", "member", "inverse"),
     )
+    restarts: int = config.option(3, "times that k-means starts anew; the best is kept")
     layers: int = config.option(17, "convolutions that are initialised: the first so many of 17")
     baselines: tuple[str, ...] = config.option(
         ("random", "pretrained", "gabor"),
@@ -64,12 +65,14 @@ class Clusters:
         for k in self.clusters:
             config.check(k >= 1, f"--clusters {k} is too small: say 1 or more")
         config.check(0 <= self.layers <= 17, f"--layers {self.layers} is out of range: say 0 to 17")
+        config.check(self.restarts >= 1, f"--restarts {self.restarts} is too small: say 1 or more")
 
 
 QUICK = Clusters(
     clusters=(2, 10),
+    restarts=1,
     data=pretrain.QUICK.data,
-    training=config.Training(epochs=10, schedule="cosine"),
+    training=config.Training(epochs=8, schedule="cosine"),
     sources=pretrain.QUICK.sources,
     evaluation=runner.Evaluation(pairs=((10, 11), (16, 19)), seeds=1),
 )
@@ -117,7 +120,7 @@ def fit_bank(
         models = [source.variables["params"] for source in sources]
         say(f"clustering the filters of {len(models)} models: {distance}, k = {k}")
         key = jax.random.key(_BANK_SEED)
-        bank = banks.fit(key, models, layers=settings.layers, **asked)
+        bank = banks.fit(key, models, layers=settings.layers, restarts=settings.restarts, **asked)
         with tracking.writing_to(path):
             banks.save(bank, path)
     except ValueError as error:
@@ -156,6 +159,7 @@ def variants(
                     "clusters": k,
                     "distance": distance,
                     "representative": representative(settings, distance),
+                    "restarts": settings.restarts,
                     "layers": settings.layers,
                     "sources": [source.name for source in sources],
                 },

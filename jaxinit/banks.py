@@ -138,12 +138,17 @@ def fit(
     everything = filters.layer_names(models[0])
     bank: dict[str, dict[str, Any]] = {"filters": {}, "sizes": {}, "inertia": {}}
     kernel_sizes: dict[str, tuple[int, int]] = {}
-    for name in filters.select_layers(models[0], layers):
+    names = filters.select_layers(models[0], layers)
+    room = _room([filters.get_kernel(models[0], name).shape for name in names], len(models))
+    for name in names:
         slices, size = _collect(models, name, clusters)
         # The key depends on the layer's place in the network, not on which others are chosen.
         cluster_key, member_key = jax.random.split(jax.random.fold_in(key, everything.index(name)))
+        # Layers are filled up with rows of weight 0 to few different lengths: fewer programs.
+        slices, weights = _fill(slices, room[size])
         points = _features(slices, metric, size)
-        found = kmeans.fit(cluster_key, points, clusters, restarts=restarts)
+        found = kmeans.fit(cluster_key, points, clusters, weights=weights, restarts=restarts)
+        found = found._replace(labels=jnp.where(weights > 0, found.labels, clusters))
         bank["filters"][name] = _represent(
             member_key, slices, points, found, metric, size, representative, members_per_cluster
         )
@@ -207,6 +212,26 @@ def _collect(
             "clusters: ask for fewer clusters or give more models"
         )
     return slices, (height, width)
+
+
+def _room(shapes: Sequence[tuple[int, ...]], models: int) -> dict[tuple[int, int], int]:
+    """The number of slices of the largest layer of each kernel size, over all models."""
+    room: dict[tuple[int, int], int] = {}
+    for height, width, inputs, outputs in shapes:
+        size = (height, width)
+        room[size] = max(room.get(size, 0), models * inputs * outputs)
+    return room
+
+
+def _fill(
+    slices: Float[Array, "n d"], rows: int
+) -> tuple[Float[Array, "filled d"], Float[Array, " filled"]]:
+    """Fills slices up to a quarter, a sixteenth, … of `rows`, whichever just holds them."""
+    count = len(slices)
+    while rows % 4 == 0 and rows // 4 >= count:
+        rows //= 4
+    weights = jnp.arange(rows) < count
+    return jnp.pad(slices, ((0, rows - count), (0, 0))), weights.astype(slices.dtype)
 
 
 @functools.partial(jax.jit, static_argnames=("metric", "size"))

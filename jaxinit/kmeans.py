@@ -7,7 +7,8 @@ memory holds a few blocks only.
 
 import functools
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.core
@@ -204,7 +205,7 @@ def _fit(
     best = jnp.argmin(inertias)
     centers, iterations = found.centers[best], found.iterations[best]
     labels, _ = _assign(blocks, centers)
-    sizes = jax.lax.map(lambda xs: _totals(xs[0], xs[1], k)[1], (blocks, labels)).sum(0)
+    sizes = _map_live(lambda block, own: _totals(block, own, k)[1], blocks, labels).sum(0)
     labels = labels.reshape(-1)[: points.shape[0]]
     return KMeansResult(centers + mean[None], labels, sizes, inertias[best], iterations)
 
@@ -216,6 +217,19 @@ def _cut(points: Float[Array, "n d"], weights: Float[Array, " n"]) -> _Blocks:
     fill = blocks * size - count
     rows = jnp.pad(points, ((0, fill), (0, 0))).reshape(blocks, size, dimensions)
     return _Blocks(rows.transpose(0, 2, 1), jnp.pad(weights, (0, fill)).reshape(blocks, size))
+
+
+def _if_live(block: _Blocks, work: Callable[[], Any], otherwise: Any) -> Any:
+    """Skips a block without weight, so that filling points up to a common number costs little."""
+    return jax.lax.cond((block.weights > 0).any(), work, lambda: otherwise)
+
+
+def _map_live(work: Callable[..., Any], blocks: _Blocks, *others: Array) -> Any:
+    """Maps over blocks; where one has no weight the results are zeros."""
+    first = jax.tree.map(lambda leaf: leaf[0], (blocks, *others))
+    shapes = jax.eval_shape(work, *first)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return jax.lax.map(lambda xs: _if_live(xs[0], lambda: work(*xs), zeros), (blocks, *others))
 
 
 def _shift(blocks: _Blocks, mean: Float[Array, " d"]) -> _Blocks:
@@ -301,8 +315,11 @@ def _step(blocks: _Blocks, centers: Float[Array, "k d"]) -> Float[Array, "k d"]:
     k = centers.shape[0]
 
     def add(carry: tuple[Array, Array], block: _Blocks) -> tuple[tuple[Array, Array], None]:
-        sums, masses = _totals(block, _nearest(block.points, centers), k)
-        return (carry[0] + sums, carry[1] + masses), None
+        def summed() -> tuple[Array, Array]:
+            sums, masses = _totals(block, _nearest(block.points, centers), k)
+            return carry[0] + sums, carry[1] + masses
+
+        return _if_live(block, summed, carry), None
 
     start = (jnp.zeros_like(centers), jnp.zeros(k, centers.dtype))
     (sums, masses), _ = jax.lax.scan(add, start, blocks)
@@ -357,15 +374,14 @@ def _seed(key: PRNGKey, blocks: _Blocks, k: int) -> Float[Array, "k d"]:
         # Where every point lies on a centre there is nothing to draw from.
         drawn = jnp.where(masses.sum() > 0, drawn, previous[None])
 
-        def potential(xs: tuple[_Blocks, Float[Array, " m"]]) -> Float[Array, " c"]:
-            block, distances = xs
+        def potential(block: _Blocks, distances: Float[Array, " m"]) -> Float[Array, " c"]:
             return (block.weights[None] * nearer(block.points, distances, drawn)).sum(1)
 
-        potentials = jax.lax.map(potential, (blocks, distances)).sum(0)
+        potentials = _map_live(potential, blocks, distances).sum(0)
         # The first seed is a point like any other, not the best of several.
         best = drawn[jnp.where(number == 0, 0, jnp.argmin(potentials))]
-        distances = jax.lax.map(
-            lambda xs: nearer(xs[0], xs[1], best[None])[0], (blocks.points, distances)
+        distances = _map_live(
+            lambda block, least: nearer(block.points, least, best[None])[0], blocks, distances
         )
         return (distances, best), best
 
