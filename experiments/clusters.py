@@ -176,9 +176,12 @@ def name(settings: Clusters, distance: str, k: int) -> str:
 
 def label(settings: Clusters, distance: str, k: int) -> str:
     """Names a clustered variant in figures and tables."""
-    names = {"fourier": "Fourier", "fourier_real": "Fourier, real part"}
-    text = f"{names.get(distance, distance.capitalize())}, {k} cluster{'s' if k > 1 else ''}"
+    text = f"{_distance_label(distance)}, {k} cluster{'s' if k > 1 else ''}"
     return text if settings.representative == "auto" else f"{text}, {settings.representative}"
+
+
+def _distance_label(distance: str) -> str:
+    return {"fourier_real": "Fourier (real part)"}.get(distance, distance.capitalize())
 
 
 def authors_curves(
@@ -252,7 +255,7 @@ def figures(
             for name, text in labels.items()
             if name == "random" or name.startswith(f"{distance}-k")
         }
-        heading = f"Number of clusters, {label(distance, 2).split(',')[0]} distance"
+        heading = f"Number of clusters, {_distance_label(distance)} distance"
         drawn.append((f"figure3-{distance}", steps, heading, "sequential"))
     return drawn
 

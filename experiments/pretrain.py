@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint
 
@@ -122,8 +123,10 @@ class Sources:
     def _template(self) -> Any:
         classes = data.pair_task(self._dataset, self._pairs[0]).classes
         network = training.make_network(classes, self._training)
-        image = np.zeros((1, *self._dataset.train_images.shape[1:]), np.float32)
-        return jax.eval_shape(lambda k: network.init(k, image, train=False), jax.random.key(0))
+        shape = (1, *self._dataset.train_images.shape[1:])
+        return jax.eval_shape(
+            lambda key: network.init(key, jnp.zeros(shape), train=False), jax.random.key(0)
+        )
 
     def _train(self, pairs: Sequence[Pair]) -> None:
         tasks = [data.pair_task(self._dataset, pair) for pair in pairs]

@@ -88,8 +88,11 @@ def select_layers(params: Params, layers: Layers) -> tuple[str, ...]:
     return tuple(name for name in names if name in chosen)
 
 
-def get_kernel(params: Params, name: str) -> Array:
-    """Returns the kernel (height, width, in, out) of the convolution called `name`."""
+def get_kernel(params: Params, name: str) -> Any:
+    """Returns the kernel (height, width, in, out) of the convolution called `name`.
+
+    An array of JAX or NumPy, or an abstract one, as the tree holds it.
+    """
     node: Any = params
     for part in name.split("/"):
         node = node[part]

@@ -26,7 +26,8 @@ _BLOCK = 65_536
 _UNROLLED_PRODUCTS = 512
 
 Points = Float[Array | np.ndarray, "n d"]
-Weights = Num[Array | np.ndarray, " n"]
+Centers = Float[Array | np.ndarray, "_ _"]  # k rows; `_check` says where they do not fit
+Weights = Num[Array | np.ndarray, "_"]  # one a point, likewise
 
 
 class KMeansResult(NamedTuple):
@@ -66,7 +67,7 @@ def fit(
     k: int,
     *,
     weights: Weights | None = None,
-    centers: Points | None = None,
+    centers: Centers | None = None,
     restarts: int = 1,
     max_iterations: int = 300,
     tolerance: float = 1e-4,
@@ -121,7 +122,7 @@ def fit(
 
 
 @jax.jit
-def assign(points: Points, centers: Points) -> tuple[Int32[Array, " n"], Float[Array, " n"]]:
+def assign(points: Points, centers: Centers) -> tuple[Int32[Array, " n"], Float[Array, " n"]]:
     """Finds each point's nearest centre, block by block.
 
     Args:
@@ -146,7 +147,7 @@ def _wide(points: Points) -> jnp.dtype:
 def _check(
     points: Points,
     weights: Weights | None,
-    centers: Points | None,
+    centers: Centers | None,
     k: int,
     restarts: int,
     max_iterations: int,

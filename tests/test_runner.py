@@ -50,9 +50,9 @@ def curves(records):
 def test_every_run_is_recorded_with_all_that_decides_it(dataset, tmp_path):
     records = make_runner(dataset, tmp_path).run()
     assert [(r.variant, r.task) for r in records] == [
-        ("random", "pair-0-1"), ("scaled", "pair-0-1"), ("random", "pair-2-3"), ("scaled", "pair-2-3"),
+        ("random", "pair-0-1"), ("scaled", "pair-0-1"),
+        ("random", "pair-2-3"), ("scaled", "pair-2-3"),
     ]  # fmt: skip
-    assert records == tracking.read_all(tmp_path)[:0] + records
     assert {r.variant for r in tracking.read_all(tmp_path)} == {"random", "scaled"}
     settings = records[1].settings
     assert settings["data_set"] == "procedural"
@@ -100,7 +100,7 @@ def test_variants_are_paired_and_seeds_differ(dataset, tmp_path):
 def test_records_of_other_settings_are_refused_and_overwritten_only_when_told(dataset, tmp_path):
     make_runner(dataset, tmp_path, variants=("random",)).run()
     other = dataclasses.replace(SETTINGS, learning_rate=0.1)
-    with pytest.raises(UserError, match="learning_rate is 0.01 there and 0.1 now"):
+    with pytest.raises(UserError, match=r"learning_rate is 0\.01 there and 0\.1 now"):
         make_runner(dataset, tmp_path, other, variants=("random",)).run()
     records = make_runner(dataset, tmp_path, other, variants=("random",), overwrite=True).run()
     assert records[0].settings["training"]["learning_rate"] == 0.1
@@ -141,7 +141,7 @@ def test_sequential_trains_a_broken_chain_again(dataset, tmp_path):
 
 
 def test_pairs_that_the_data_lack_get_a_sentence(dataset):
-    with pytest.raises(UserError, match="pair 8-10 is out of range: .* superclasses 0 to 9"):
+    with pytest.raises(UserError, match=r"pair 8-10 is out of range: .* superclasses 0 to 9"):
         runner.check_pairs([(0, 1), (8, 10)], dataset)
 
 
