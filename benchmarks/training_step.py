@@ -82,7 +82,7 @@ def our_epoch(
     network = training.make_network(CLASSES, settings)
     shape = jnp.zeros((1, *images.shape[1:]))
     variables = jax.jit(lambda key: network.init(key, shape, train=False))(jax.random.key(0))
-    epoch = jax.jit(training.make_epoch(network, settings, MEAN, STD), donate_argnums=3)
+    epoch = jax.jit(training.Epoch(network, settings, MEAN, STD), donate_argnums=3)
     device = training.DeviceData(jnp.asarray(images), jnp.asarray(images[:1]))
     train = training.Split(jnp.arange(len(labels)), jnp.asarray(labels))
     test = training.Split(jnp.arange(1), jnp.asarray(labels[:1]))

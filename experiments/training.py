@@ -103,53 +103,83 @@ def _metrics(logits: Float[Array, "n k"], labels: Int[Array, " n"]) -> Metrics:
     return Metrics(jnp.sum(losses), *hits)
 
 
-def make_epoch(
-    network: Any, settings: config.Training, mean: Sequence[float], std: Sequence[float]
-) -> Callable[..., tuple[State, EpochResult]]:
-    """Returns the pure function that trains one run for one epoch, then evaluates it.
+class Epoch:
+    """The pure function that trains one run for one epoch, then evaluates it.
+
+    To be jitted, or vmapped over everything but `images`. The last batch is smaller where the batch
+    size does not divide the number of images; of two or three images it can make the loss explode,
+    as the 1×1 maps of the last stage are then normalised over so few values. The learning rate is
+    the one in the optimiser's state.
 
     Args:
         network: A Flax module called as `network.apply(variables, images, train=…)`.
         settings: Batch size, optimiser, augmentation; static.
         mean: Of each channel, for normalisation, of values in [0, 1].
         std: Of each channel.
-
-    Returns:
-        `epoch(images, train, test, state, key) → (state, EpochResult)`, to be jitted, or vmapped
-        over everything but `images`. The last batch is smaller where the batch size does not
-        divide the number of images. The learning rate is the one in the optimiser's state.
     """
-    optimizer = make_optimizer(settings)
-    if not settings.normalize:
-        mean, std = (0.0,) * 3, (1.0,) * 3
-    slope = jnp.asarray([1 / (255 * s) for s in std], jnp.float32).reshape(1, 1, 1, 3)
-    offset = jnp.asarray([m / s for m, s in zip(mean, std, strict=True)]).reshape(1, 1, 1, 3)
 
-    def normalize(images: UInt8[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        return images.astype(jnp.float32) * slope - offset
+    def __init__(
+        self, network: Any, settings: config.Training, mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        self.network = network
+        self.settings = settings
+        self.optimizer = make_optimizer(settings)
+        if not settings.normalize:
+            mean, std = (0.0,) * 3, (1.0,) * 3
+        scale, shift = np.asarray(std, np.float32), np.asarray(mean, np.float32)
+        self.slope = (1 / (255 * scale)).reshape(1, 1, 1, 3)
+        self.offset = (shift / scale).reshape(1, 1, 1, 3)
 
-    def loss_of(params: Any, batch_stats: Any, images: Array, labels: Array) -> Any:
-        logits, updated = network.apply(
+    def __call__(
+        self, images: DeviceData, train: Split, test: Split, state: State, key: PRNGKey
+    ) -> tuple[State, EpochResult]:
+        """Trains on `train` in an order drawn by `key`, and evaluates on `test`."""
+        count = train.rows.shape[0]
+        full, rest = divmod(count, self.settings.batch_size)
+        order_key, augment_key = jax.random.split(key)
+        order = jax.random.permutation(order_key, count)
+
+        def one(state: State, batch: tuple[Array, Array]) -> tuple[State, Metrics]:
+            number, rows = batch
+            step_key = jax.random.fold_in(augment_key, number)
+            batch_images = images.train_images[train.rows[rows]]
+            return self._step(state, step_key, batch_images, train.labels[rows])
+
+        whole = order[: full * self.settings.batch_size].reshape(full, self.settings.batch_size)
+        state, sums = jax.lax.scan(one, state, (jnp.arange(full), whole))
+        step_losses = sums.loss / self.settings.batch_size
+        if rest:
+            state, last = one(state, (jnp.asarray(full), order[-rest:]))
+            sums = jax.tree.map(lambda s, m: jnp.append(s, m), sums, last)
+            step_losses = jnp.append(step_losses, last.loss / rest)
+        train_means = jax.tree.map(lambda m: jnp.sum(m) / count, sums)
+        validation = self._evaluate(state, images.test_images, test)
+        return state, EpochResult(train_means, validation, step_losses)
+
+    def _normalize(self, images: UInt8[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        return images.astype(jnp.float32) * self.slope - self.offset
+
+    def _loss(self, params: Any, batch_stats: Any, images: Array, labels: Array) -> Any:
+        logits, updated = self.network.apply(
             {"params": params, "batch_stats": batch_stats},
-            images,
+            self._normalize(images),
             train=True,
             mutable=["batch_stats"],
         )
         metrics = _metrics(logits, labels)
         return metrics.loss / labels.shape[0], (metrics, updated["batch_stats"])
 
-    def step(state: State, key: PRNGKey, images: Array, labels: Array) -> tuple[State, Metrics]:
-        if settings.augment:
+    def _step(
+        self, state: State, key: PRNGKey, images: Array, labels: Array
+    ) -> tuple[State, Metrics]:
+        if self.settings.augment:
             images = augmentation.augment(key, images)
-        gradient = jax.grad(loss_of, has_aux=True)
-        grads, (metrics, batch_stats) = gradient(
-            state.params, state.batch_stats, normalize(images), labels
-        )
-        updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return State(params, batch_stats, optimizer_state), metrics
+        gradient = jax.grad(self._loss, has_aux=True)
+        grads, (metrics, batch_stats) = gradient(state.params, state.batch_stats, images, labels)
+        updates, slots = self.optimizer.update(grads, state.optimizer, state.params)
+        return State(optax.apply_updates(state.params, updates), batch_stats, slots), metrics
 
-    def evaluate(state: State, images: Array, test: Split) -> Metrics:
+    def _evaluate(self, state: State, images: Array, test: Split) -> Metrics:
         count = test.rows.shape[0]
         batches = -(-count // _EVALUATION_BATCH)
         size = -(-count // batches)
@@ -158,9 +188,9 @@ def make_epoch(
 
         def one(total: Metrics, row: Int[Array, " b"]) -> tuple[Metrics, None]:
             place = row % count
-            logits = network.apply(
+            logits = self.network.apply(
                 {"params": state.params, "batch_stats": state.batch_stats},
-                normalize(images[test.rows[place]]),
+                self._normalize(images[test.rows[place]]),
                 train=False,
             )
             each = jax.vmap(lambda z, y: _metrics(z[None], y[None]))(logits, test.labels[place])
@@ -169,32 +199,6 @@ def make_epoch(
 
         total, _ = jax.lax.scan(one, Metrics(*jnp.zeros((3,))), rows)
         return jax.tree.map(lambda m: m / count, total)
-
-    def epoch(
-        images: DeviceData, train: Split, test: Split, state: State, key: PRNGKey
-    ) -> tuple[State, EpochResult]:
-        count = train.rows.shape[0]
-        full, rest = divmod(count, settings.batch_size)
-        order_key, augment_key = jax.random.split(key)
-        order = jax.random.permutation(order_key, count)
-
-        def one(state: State, batch: tuple[Array, Array]) -> tuple[State, Metrics]:
-            number, rows = batch
-            step_key = jax.random.fold_in(augment_key, number)
-            return step(state, step_key, images.train_images[train.rows[rows]], train.labels[rows])
-
-        whole = order[: full * settings.batch_size].reshape(full, settings.batch_size)
-        state, sums = jax.lax.scan(one, state, (jnp.arange(full), whole))
-        step_losses = sums.loss / settings.batch_size
-        if rest:
-            state, last = one(state, (jnp.asarray(full), order[-rest:]))
-            sums = jax.tree.map(lambda s, m: jnp.append(s, m), sums, last)
-            step_losses = jnp.append(step_losses, last.loss / rest)
-        train_means = jax.tree.map(lambda m: jnp.sum(m) / count, sums)
-        validation = evaluate(state, images.test_images, test)
-        return state, EpochResult(train_means, validation, step_losses)
-
-    return epoch
 
 
 class Trainer:
@@ -213,15 +217,16 @@ class Trainer:
         self.settings = settings
         self.images = to_device(dataset)
         self.network = make_network(classes, settings) if network is None else network
-        epoch = make_epoch(self.network, settings, dataset.mean, dataset.std)
+        epoch = Epoch(self.network, settings, dataset.mean, dataset.std)
         # A single run keeps its plain program: XLA does worse with a batch of one on a CPU.
         self._one = jax.jit(epoch, donate_argnums=3)
         self._many = jax.jit(jax.vmap(epoch, in_axes=(None, 0, 0, 0, 0)), donate_argnums=3)
+        one_image = np.zeros((1, *dataset.train_images.shape[1:]), np.float32)
+        self._init = jax.jit(lambda key: self.network.init(key, one_image, train=False))
 
     def init_variables(self, key: PRNGKey) -> Any:
         """Draws the network's default start: {"params": …, "batch_stats": …}."""
-        shape = (1, *self.images.train_images.shape[1:])
-        return jax.jit(lambda k: self.network.init(k, jnp.zeros(shape), train=False))(key)
+        return self._init(key)
 
     def train(
         self,

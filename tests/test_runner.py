@@ -43,6 +43,19 @@ def make_runner(dataset, folder, settings=SETTINGS, variants=("random", "scaled"
     return runner.Runner("trial", [known[v] for v in variants], dataset, settings, evaluation)
 
 
+def note_training(monkeypatch):
+    """Returns a list that every run goes into as it is trained."""
+    trained = []
+    real = runner.train_runs
+
+    def noting(trainer, runs, *rest):
+        trained.extend(runs)
+        return real(trainer, runs, *rest)
+
+    monkeypatch.setattr(runner, "train_runs", noting)
+    return trained
+
+
 def curves(records):
     return {(r.variant, r.task, r.seed): r.curves for r in records}
 
@@ -66,14 +79,7 @@ def test_every_run_is_recorded_with_all_that_decides_it(dataset, tmp_path):
 def test_an_interrupted_experiment_trains_only_what_is_missing(dataset, tmp_path, monkeypatch):
     whole = make_runner(dataset, tmp_path / "whole").run()
     part = make_runner(dataset, tmp_path / "part", variants=("random",)).run()
-    trained = []
-    real = runner.train_runs
-
-    def spy(trainer, runs, *rest):
-        trained.extend(runs)
-        return real(trainer, runs, *rest)
-
-    monkeypatch.setattr(runner, "train_runs", spy)
+    trained = note_training(monkeypatch)
     both = make_runner(dataset, tmp_path / "part").run()
     assert {run.variant for run in trained} == {"scaled"}
     assert curves(both) == curves(whole)
@@ -161,14 +167,7 @@ def test_sources_are_trained_once_and_reused(dataset, tmp_path, monkeypatch):
 def test_only_missing_sources_are_trained(dataset, tmp_path, monkeypatch):
     settings = dataclasses.replace(SOURCES, models_dir=str(tmp_path))
     pretrain.Sources(dataset, SETTINGS, settings).load()
-    trained = []
-    real = runner.train_runs
-
-    def spy(trainer, runs, *rest):
-        trained.extend(runs)
-        return real(trainer, runs, *rest)
-
-    monkeypatch.setattr(runner, "train_runs", spy)
+    trained = note_training(monkeypatch)
     more = dataclasses.replace(settings, sources=3)
     assert len(pretrain.Sources(dataset, SETTINGS, more).load()) == 3
     assert [run.pair for run in trained] == list(protocol.source_pairs(3)[1:])

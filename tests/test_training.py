@@ -45,7 +45,7 @@ def test_one_epoch_is_the_loop_written_out(dataset):
     network: Any = SmallNetwork()
     trainer = training.Trainer(dataset, SETTINGS, 10, network)
     (task,), (variables,), (key,) = tasks_and_starts(trainer, dataset, PAIRS[:1])
-    epoch = training.make_epoch(network, SETTINGS, dataset.mean, dataset.std)
+    epoch = training.Epoch(network, SETTINGS, dataset.mean, dataset.std)
     train = training.Split(jnp.asarray(task.train_index), jnp.asarray(task.train_labels))
     test = training.Split(jnp.asarray(task.test_index), jnp.asarray(task.test_labels))
     state = training.init_state(variables, SETTINGS)
