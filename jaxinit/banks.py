@@ -42,6 +42,8 @@ REPRESENTATIVES = ("centroid", "medoid", "member", "inverse")
   centroid, as in the authors' program (smaller still); under "euclidean" the centroid.
 """
 
+_MANY = 2**20  # rows, beyond which filling up to them costs more than another program
+
 _FORMAT = "jaxinit filter bank"
 _VERSION = 1
 
@@ -117,7 +119,9 @@ def fit(
 
     Args:
         key: Chooses the seeds of k-means and the members.
-        models: Trees of parameters whose chosen layers have equal shapes.
+        models: Trees of parameters whose chosen layers have equal shapes. Their leaves may be
+            anything with a shape that NumPy makes an array of, such as what is still in a file: one
+            layer of all models is read at a time.
         clusters: k, the number of clusters of each layer.
         distance: One of `jaxinit.distances`, by name.
         representative: One of `REPRESENTATIVES`.
@@ -226,10 +230,10 @@ def _room(shapes: Sequence[tuple[int, ...]], models: int) -> dict[tuple[int, int
 def _fill(
     slices: Float[Array, "n d"], rows: int
 ) -> tuple[Float[Array, "filled d"], Float[Array, " filled"]]:
-    """Fills slices up to a quarter, a sixteenth, … of `rows`, whichever just holds them."""
+    """Fills slices up to `rows`, or a sixteenth of many where that holds them."""
     count = len(slices)
-    while rows % 4 == 0 and rows // 4 >= count:
-        rows //= 4
+    if rows > _MANY and count <= -(-rows // 16):
+        rows = -(-rows // 16)
     weights = jnp.arange(rows) < count
     return jnp.pad(slices, ((0, rows - count), (0, 0))), weights.astype(slices.dtype)
 

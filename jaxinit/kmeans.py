@@ -1,14 +1,15 @@
 """k-means inside XLA, over millions of points: what the paper clusters its filters with.
 
-The points are cut into blocks that are scanned one after the other, so that beside one copy of the
-points (transposed: an operation over a block then runs along its points) and a few numbers a point,
-memory holds a few blocks only.
+The points are dealt into blocks that are scanned one after the other, so that beside one copy of
+the points (transposed: an operation over a block then runs along its points) and a few numbers a
+point, memory holds a few blocks only. Of many blocks the first few, which are a sample of all the
+points, see the seeding and the first steps of Lloyd's algorithm. Blocks for points of weight 0 at
+the end are never looked at, so that points of several lengths, filled up, can share one program.
 """
 
 import functools
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.core
@@ -21,9 +22,15 @@ from jaxinit.types import PRNGKey
 # Measured with 2.6 million points of 9 dimensions on 2 cores: smaller blocks take longer to start.
 _BLOCK = 65_536
 
+# So many blocks are the sample. Fewer would save little time, and miss smaller clusters.
+_SAMPLE = 4
+
 # Up to this many products of a centre's coordinate and a point's, one fused loop over the points
 # beats a matrix product and a search; beyond it, compilation takes too long.
-_UNROLLED_PRODUCTS = 512
+_UNROLLED_PRODUCTS = 128
+
+# Running sums are taken over runs of so many points, and over the runs.
+_RUN = 512
 
 Points = Float[Array | np.ndarray, "n d"]
 Centers = Float[Array | np.ndarray, "_ _"]  # k rows; `_check` says where they do not fit
@@ -40,7 +47,7 @@ class KMeansResult(NamedTuple):
             than clusters (the centre is then a copy of another), or where `max_iterations` ended
             before an emptied cluster could move.
         inertia: Σ weight · (distance to the nearest centre)².
-        iterations: How many steps of Lloyd's algorithm the best restart took.
+        iterations: How many steps of Lloyd's algorithm on all points the best restart took.
     """
 
     centers: Float[Array, "k d"]
@@ -51,14 +58,16 @@ class KMeansResult(NamedTuple):
 
 
 class _Blocks(NamedTuple):
-    points: Float[Array, "b d m"]  # the last block is filled up with rows
+    points: Float[Array, "b d m"]  # filled up with points
     weights: Float[Array, "b m"]  # of weight 0
+    used: Int[Array, ""]  # how many blocks there are points for
 
 
 class _Lloyd(NamedTuple):
     centers: Float[Array, "k d"]
     shift: Float[Array, ""]  # Σ (squared movement of the centres in the last step)
     iterations: Int[Array, ""]
+    live: Int[Array, ""]  # how many blocks it looks at
 
 
 def fit(
@@ -79,7 +88,9 @@ def fit(
     all its points moves to the point that is farthest from its own centre, and several such
     clusters to as many farthest points, as in scikit-learn. Distances are compared by
     ‖c‖²/2 − x·c around the mean of the data, against cancellation; the inertia is a sum of exact
-    differences. Can be jitted, and vmapped over keys; values are then not checked.
+    differences. Of more than 262,144 points so many, evenly drawn, see the seeding and Lloyd's
+    algorithm first, and all of them only its last steps: clusters of fewer than a ten-thousandth of
+    the points may be missed. Can be jitted, and vmapped over keys; values are then not checked.
 
     Args:
         key: Chooses the seeds; the same key gives the same result.
@@ -88,7 +99,8 @@ def fit(
         weights: How many times each point counts, at least 0; None means once.
         centers: k rows to start every restart from, instead of seeding.
         restarts: How many seeds to start from, one after the other. Static.
-        max_iterations: Most steps of Lloyd's algorithm of one restart.
+        max_iterations: Most steps of Lloyd's algorithm of one restart on all points, and before
+            that on the sample.
         tolerance: Stop once the summed squared movement of the centres is at most this part of the
             mean variance of the coordinates; 0 runs until nothing moves.
 
@@ -134,10 +146,24 @@ def assign(points: Points, centers: Centers) -> tuple[Int32[Array, " n"], Float[
     """
     points = jnp.asarray(points, _wide(points))
     centers = jnp.asarray(centers, points.dtype)
-    blocks = _cut(points, jnp.ones(points.shape[0], points.dtype))
+    count, dimensions = points.shape
+    size, blocks = _block_size(count)
     middle = centers.mean(0)
-    labels, distances = _assign(_shift(blocks, middle), centers - middle[None])
-    return labels.reshape(-1)[: points.shape[0]], distances.reshape(-1)[: points.shape[0]]
+
+    def body(rows: Float[Array, "m d"]) -> tuple[Array, Array]:
+        block = (rows - middle[None]).T
+        labels = _nearest(block, centers - middle[None])
+        return labels, _distances(block, centers - middle[None], labels)
+
+    rows = jnp.pad(points, ((0, blocks * size - count), (0, 0)))
+    labels, distances = jax.lax.map(body, rows.reshape(blocks, size, dimensions))
+    return labels.reshape(-1)[:count], distances.reshape(-1)[:count]
+
+
+def _block_size(count: int) -> tuple[int, int]:
+    """How many points a block has, and how many blocks that makes."""
+    size = min(_BLOCK, count + count % 2)  # even, as `_totals` halves it
+    return size, -(-count // size)
 
 
 def _wide(points: Points) -> jnp.dtype:
@@ -189,48 +215,51 @@ def _fit(
     max_iterations: int | Int[Array, ""],
     tolerance: float | Float[Array, ""],
 ) -> KMeansResult:
-    blocks = _cut(points, weights)
+    blocks = _deal(points, weights)
     total = blocks.weights.sum(1).sum()
     mean = (blocks.points * blocks.weights[:, None]).sum(2).sum(0) / total
     blocks = _shift(blocks, mean)
     squares = (jnp.square(blocks.points) * blocks.weights[:, None]).sum(2).sum(0)
     threshold = tolerance * jnp.mean(squares / total)
+    sample = _Blocks(
+        blocks.points[:_SAMPLE], blocks.weights[:_SAMPLE], jnp.minimum(blocks.used, _SAMPLE)
+    )
 
     def restart(restart_key: PRNGKey) -> tuple[_Lloyd, Float[Array, ""]]:
-        seeds = _seed(restart_key, blocks, k) if start is None else start - mean[None]
-        found = _lloyd(blocks, seeds, threshold, max_iterations)
-        _, distances = _assign(blocks, found.centers)
-        return found, (blocks.weights * distances).sum(1).sum()
+        if start is None:
+            centers, live = _seed(restart_key, sample, k), sample.used
+        else:
+            centers, live = start - mean[None], blocks.used
+        found = _lloyd(blocks, centers, live, threshold, max_iterations)
+        return found, _inertia(blocks, found.centers)
 
     found, inertias = jax.lax.map(restart, jax.random.split(key, restarts))
     best = jnp.argmin(inertias)
     centers, iterations = found.centers[best], found.iterations[best]
-    labels, _ = _assign(blocks, centers)
-    sizes = _map_live(lambda block, own: _totals(block, own, k)[1], blocks, labels).sum(0)
-    labels = labels.reshape(-1)[: points.shape[0]]
+    labels, _ = assign(points, centers + mean[None])
+    sizes = jax.ops.segment_sum(weights, labels, k)
     return KMeansResult(centers + mean[None], labels, sizes, inertias[best], iterations)
 
 
-def _cut(points: Float[Array, "n d"], weights: Float[Array, " n"]) -> _Blocks:
+def _deal(points: Float[Array, "n d"], weights: Float[Array, " n"]) -> _Blocks:
+    """Deals the points up to the last of positive weight into as few blocks as hold them.
+
+    Of each run of as many points each of these blocks gets one; which, is turned from run to run by
+    the golden ratio, so that no block sees but one kind of points that come in turns.
+    """
     count, dimensions = points.shape
-    size = min(_BLOCK, count + count % 2)  # even, as `_totals` halves it
-    blocks = -(-count // size)
-    fill = blocks * size - count
-    rows = jnp.pad(points, ((0, fill), (0, 0))).reshape(blocks, size, dimensions)
-    return _Blocks(rows.transpose(0, 2, 1), jnp.pad(weights, (0, fill)).reshape(blocks, size))
-
-
-def _if_live(block: _Blocks, work: Callable[[], Any], otherwise: Any) -> Any:
-    """Skips a block without weight, so that filling points up to a common number costs little."""
-    return jax.lax.cond((block.weights > 0).any(), work, lambda: otherwise)
-
-
-def _map_live(work: Callable[..., Any], blocks: _Blocks, *others: Array) -> Any:
-    """Maps over blocks; where one has no weight the results are zeros."""
-    first = jax.tree.map(lambda leaf: leaf[0], (blocks, *others))
-    shapes = jax.eval_shape(work, *first)
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return jax.lax.map(lambda xs: _if_live(xs[0], lambda: work(*xs), zeros), (blocks, *others))
+    size, blocks = _block_size(count)
+    numbers = jnp.arange(count, dtype=jnp.int32)
+    last = jnp.max(jnp.where(weights > 0, numbers, 0))
+    used = last // size + 1
+    hashed = jnp.arange(size, dtype=jnp.uint32) * jnp.uint32(0x9E3779B1) >> jnp.uint32(16)
+    turn = (hashed * used.astype(jnp.uint32) >> jnp.uint32(16)).astype(jnp.int32)
+    own = (jnp.arange(blocks, dtype=jnp.int32)[:, None] + turn[None]) % used
+    rows = jnp.arange(size, dtype=jnp.int32)[None] * used + own
+    inside = (rows < count) & (jnp.arange(blocks) < used)[:, None]
+    rows = jnp.where(inside, rows, 0).reshape(-1)
+    dealt = points.T[:, rows].reshape(dimensions, blocks, size).transpose(1, 0, 2)
+    return _Blocks(dealt, jnp.where(inside, weights[rows].reshape(blocks, size), 0), used)
 
 
 def _shift(blocks: _Blocks, mean: Float[Array, " d"]) -> _Blocks:
@@ -268,8 +297,17 @@ def _assign(
     return jax.lax.map(body, blocks.points)
 
 
+def _inertia(blocks: _Blocks, centers: Float[Array, "k d"]) -> Float[Array, ""]:
+    def add(number: Array, total: Array) -> Array:
+        points = blocks.points[number]
+        squares = _distances(points, centers, _nearest(points, centers))
+        return total + (blocks.weights[number] * squares).sum()
+
+    return jax.lax.fori_loop(0, blocks.used, add, jnp.zeros((), centers.dtype))
+
+
 def _totals(
-    block: _Blocks, labels: Int32[Array, " m"], k: int
+    points: Float[Array, "d m"], weights: Float[Array, " m"], labels: Int32[Array, " m"], k: int
 ) -> tuple[Float[Array, "k d"], Float[Array, " k"]]:
     """Sums the weighted points, and the weights, of each cluster in one block."""
 
@@ -290,43 +328,46 @@ def _totals(
         sums = jnp.matmul(members, points.T, precision=jax.lax.Precision.HIGHEST)
         return sums, members.sum(1)
 
-    return jax.lax.platform_dependent(
-        block.points, block.weights, labels, cpu=scattered, default=multiplied
-    )
+    return jax.lax.platform_dependent(points, weights, labels, cpu=scattered, default=multiplied)
 
 
 def _lloyd(
     blocks: _Blocks,
     centers: Float[Array, "k d"],
+    live: Int[Array, ""],
     threshold: Float[Array, ""],
     max_iterations: int | Int[Array, ""],
 ) -> _Lloyd:
-    def unsettled(state: _Lloyd) -> Array:
-        return (state.shift > threshold) & (state.iterations < max_iterations)
+    """Steps until the centres stand still, first on the live blocks, then on all."""
+
+    def settled(state: _Lloyd) -> Array:
+        return (state.shift <= threshold) | (state.iterations >= max_iterations)
 
     def step(state: _Lloyd) -> _Lloyd:
-        centers = _step(blocks, state.centers)
-        return _Lloyd(centers, jnp.square(centers - state.centers).sum(), state.iterations + 1)
+        live = jnp.where(settled(state), blocks.used, state.live)
+        iterations = jnp.where(live > state.live, 0, state.iterations) + 1
+        centers = _step(blocks, state.centers, live)
+        return _Lloyd(centers, jnp.square(centers - state.centers).sum(), iterations, live)
 
-    start = _Lloyd(centers, jnp.array(jnp.inf, centers.dtype), jnp.array(0))
-    return jax.lax.while_loop(unsettled, step, start)
+    start = _Lloyd(centers, jnp.array(jnp.inf, centers.dtype), jnp.array(0), live)
+    return jax.lax.while_loop(lambda s: ~settled(s) | (s.live < blocks.used), step, start)
 
 
-def _step(blocks: _Blocks, centers: Float[Array, "k d"]) -> Float[Array, "k d"]:
+def _step(
+    blocks: _Blocks, centers: Float[Array, "k d"], live: Int[Array, ""]
+) -> Float[Array, "k d"]:
     k = centers.shape[0]
 
-    def add(carry: tuple[Array, Array], block: _Blocks) -> tuple[tuple[Array, Array], None]:
-        def summed() -> tuple[Array, Array]:
-            sums, masses = _totals(block, _nearest(block.points, centers), k)
-            return carry[0] + sums, carry[1] + masses
-
-        return _if_live(block, summed, carry), None
+    def add(number: Array, totals: tuple[Array, Array]) -> tuple[Array, Array]:
+        points = blocks.points[number]
+        sums, masses = _totals(points, blocks.weights[number], _nearest(points, centers), k)
+        return totals[0] + sums, totals[1] + masses
 
     start = (jnp.zeros_like(centers), jnp.zeros(k, centers.dtype))
-    (sums, masses), _ = jax.lax.scan(add, start, blocks)
+    sums, masses = jax.lax.fori_loop(0, live, add, start)
     sums, masses = jax.lax.cond(
         (masses == 0).any(),
-        functools.partial(_relocate, blocks, centers),
+        functools.partial(_relocate, blocks, live, centers),
         lambda sums, masses: (sums, masses),
         sums,
         masses,
@@ -335,12 +376,17 @@ def _step(blocks: _Blocks, centers: Float[Array, "k d"]) -> Float[Array, "k d"]:
 
 
 def _relocate(
-    blocks: _Blocks, centers: Float[Array, "k d"], sums: Float[Array, "k d"], masses: Array
+    blocks: _Blocks,
+    live: Int[Array, ""],
+    centers: Float[Array, "k d"],
+    sums: Float[Array, "k d"],
+    masses: Float[Array, " k"],
 ) -> tuple[Float[Array, "k d"], Float[Array, " k"]]:
     """Gives each empty cluster one of the points farthest from their centres."""
     k = centers.shape[0]
     labels, distances = _assign(blocks, centers)
-    distances, far = jax.lax.top_k(jnp.where(blocks.weights > 0, distances, -1).reshape(-1), k)
+    seen = (blocks.weights > 0) & (jnp.arange(len(distances)) < live)[:, None]
+    distances, far = jax.lax.top_k(jnp.where(seen, distances, -1).reshape(-1), k)
     block, place = jnp.divmod(far, blocks.weights.shape[1])
     points, donors = blocks.points[block, :, place], labels[block, place]
     empty = masses == 0
@@ -375,14 +421,14 @@ def _seed(key: PRNGKey, blocks: _Blocks, k: int) -> Float[Array, "k d"]:
         # Where every point lies on a centre there is nothing to draw from.
         drawn = jnp.where(masses.sum() > 0, drawn, previous[None])
 
-        def potential(block: _Blocks, distances: Float[Array, " m"]) -> Float[Array, " c"]:
-            return (block.weights[None] * nearer(block.points, distances, drawn)).sum(1)
-
-        potentials = _map_live(potential, blocks, distances).sum(0)
+        potentials = jax.lax.map(
+            lambda block: (block[1][None] * nearer(block[0], block[2], drawn)).sum(1),
+            (blocks.points, blocks.weights, distances),
+        ).sum(0)
         # The first seed is a point like any other, not the best of several.
         best = drawn[jnp.where(number == 0, 0, jnp.argmin(potentials))]
-        distances = _map_live(
-            lambda block, least: nearer(block.points, least, best[None])[0], blocks, distances
+        distances = jax.lax.map(
+            lambda block: nearer(block[0], block[1], best[None])[0], (blocks.points, distances)
         )
         return (distances, best), best
 
@@ -395,21 +441,27 @@ def _seed(key: PRNGKey, blocks: _Blocks, k: int) -> Float[Array, "k d"]:
 def _sample(
     u: Float[Array, "2 c"], blocks: _Blocks, masses: Float[Array, "b m"]
 ) -> Float[Array, "c d"]:
-    """Draws points with probability ∝ their masses: first a block, then a point of it.
+    """Draws points with probability ∝ their masses: first a run of points, then a point of it.
 
     One running sum over millions of float32 would lose the small ones.
     """
-    of_blocks = masses.sum(1)
+    size = masses.shape[1]
+    flat = masses.reshape(-1)
+    runs = jnp.pad(flat, (0, -flat.size % _RUN)).reshape(-1, _RUN)
+    of_runs = runs.sum(1)
 
     def draw(u: Float[Array, "2"]) -> Float[Array, " d"]:
-        block = _invert(of_blocks, u[0])
-        return blocks.points[block, :, _invert(masses[block], u[1])]
+        run = _invert(of_runs, u[0])
+        block, place = jnp.divmod(run * _RUN + _invert(runs[run], u[1]), size)
+        return blocks.points[block, :, place]
 
     return jax.vmap(draw, in_axes=1)(u)
 
 
 def _invert(masses: Float[Array, " m"], u: Float[Array, ""]) -> Int[Array, ""]:
-    cumulative = jnp.cumsum(masses)
+    # A product with ones below the diagonal: XLA takes a second to compile a running sum.
+    lower = jnp.tri(len(masses), dtype=masses.dtype)
+    cumulative = jnp.matmul(lower, masses, precision=jax.lax.Precision.HIGHEST)
     # Rounding must never choose a point without mass.
     eligible = (cumulative > u * cumulative[-1]) & (masses > 0)
     return jnp.where(eligible.any(), jnp.argmax(eligible), jnp.argmax(masses))

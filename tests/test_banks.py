@@ -118,6 +118,30 @@ def test_layers_do_not_depend_on_which_others_are_chosen(bank):
     np.testing.assert_array_equal(alone.filters["layer1_0/conv2"], bank.filters["layer1_0/conv2"])
 
 
+class Stored:
+    """What is read when an array is made of it, and notes that."""
+
+    def __init__(self, array: np.ndarray, note: list[str], name: str) -> None:
+        self.shape, self.ndim = array.shape, array.ndim
+        self._array, self._note, self._name = array, note, name
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        self._note.append(self._name)
+        return self._array
+
+
+def test_each_layer_is_read_once_and_in_turn(bank):
+    note: list[str] = []
+
+    def stored(path: Any, leaf: np.ndarray) -> Stored:
+        return Stored(leaf, note, "/".join(key.key for key in path[:-1]))
+
+    models = [jax.tree_util.tree_map_with_path(stored, m) for m in MODELS]
+    made = banks.fit(KEY, models, clusters=4, restarts=1, sources=bank.provenance.sources)
+    assert note == [name for name in SHAPES for _ in MODELS]
+    jax.tree.map(np.testing.assert_array_equal, made, bank)
+
+
 def test_same_key_same_bank_other_key_another(bank):
     again = fit()
     other = banks.fit(jax.random.key(1), MODELS, clusters=4, restarts=1)

@@ -158,11 +158,52 @@ def test_blocks_do_not_show(monkeypatch):
     np.testing.assert_allclose(distances, theirs.transform(points).min(1) ** 2, atol=1e-5)
 
 
-def test_seeds_come_from_every_block(monkeypatch):
-    monkeypatch.setattr(kmeans, "_BLOCK", 32)
-    points = 10 * normal(8, 3, seed=1)[np.arange(98) * 8 // 98] + 0.01 * normal(98, 3)
+def test_points_that_are_filled_up_are_not_looked_at(monkeypatch):
+    monkeypatch.setattr(kmeans, "_BLOCK", 64)
+    points = normal(300, 3)
+    filled = np.concatenate([points, np.full((1003, 3), 7, np.float32)])
+    weights = (np.arange(1303) < 300).astype(np.float32)
+    short = kmeans.fit(KEY, points, 5)
+    long = kmeans.fit(KEY, filled, 5, weights=weights)
+    np.testing.assert_allclose(long.centers, short.centers, atol=1e-5)
+    np.testing.assert_array_equal(long.labels[:300], short.labels)
+    np.testing.assert_array_equal(long.sizes, short.sizes)
+    assert int(kmeans._deal(jnp.asarray(filled), jnp.asarray(weights)).used) == 5
+    # A point of weight 0 has a label like any other.
+    nearest = np.square(np.asarray(long.centers) - 7).sum(1).argmin()
+    assert np.all(np.asarray(long.labels[300:]) == nearest)
+
+
+def in_a_row(n: int) -> np.ndarray:
+    return np.arange(n) * 8 // n
+
+
+def in_turns(n: int) -> np.ndarray:
+    return np.arange(n) % 8
+
+
+@pytest.mark.parametrize("place", [in_a_row, in_turns])
+def test_the_sample_is_of_all_points(place, monkeypatch):
+    """Sixteen blocks, of which the first four see seeding; eight places, far from each other."""
+    monkeypatch.setattr(kmeans, "_BLOCK", 128)
+    n = 2044 if place is in_turns else 2046  # shapes of their own: nothing is compiled yet
+    points = 10 * normal(8, 3, seed=1)[place(n)] + 0.01 * normal(n, 3)
     found = kmeans.fit(KEY, points, 8, restarts=4)
-    assert found.inertia < 0.1  # each of the 8 places has a centre
+    assert found.inertia < 1  # each of the 8 places has a centre
+    np.testing.assert_array_equal(found.sizes, np.bincount(np.asarray(found.labels)))
+    for own in range(8):
+        assert len(np.unique(np.asarray(found.labels)[place(n) == own])) == 1
+
+
+def test_steps_on_a_sample_first_end_as_well(monkeypatch):
+    monkeypatch.setattr(kmeans, "_BLOCK", 512)
+    points = normal(16_000, 9)
+    ours = kmeans.fit(KEY, points, 10, restarts=10)
+    theirs = sklearn_kmeans(10, n_init=10, random_state=0).fit(points)
+    assert ours.inertia <= 1.001 * theirs.inertia_
+    again = kmeans.fit(KEY, points, 10, centers=ours.centers)
+    assert again.inertia >= 0.9999 * ours.inertia  # it stands still on all points, too
+    assert ours.iterations >= 1
 
 
 @pytest.mark.parametrize("k", [5, 70])
@@ -180,12 +221,11 @@ def test_scatter_and_product_sum_alike(platform, monkeypatch):
         return branches[platform](*arguments)
 
     monkeypatch.setattr(jax.lax, "platform_dependent", choose)
-    block = kmeans._cut(jnp.asarray(normal(100, 3)), jnp.arange(100.0))
-    block = jax.tree.map(lambda a: a[0], block)
+    points, weights = normal(100, 3), np.arange(100, dtype=np.float32)
     labels = jax.random.randint(KEY, (100,), 0, 5, jnp.int32)
-    sums, masses = kmeans._totals(block, labels, 5)
-    members = np.eye(5)[np.asarray(labels)].T * np.asarray(block.weights)
-    np.testing.assert_allclose(sums, members @ np.asarray(block.points).T, rtol=1e-4, atol=1e-3)
+    sums, masses = kmeans._totals(jnp.asarray(points.T), jnp.asarray(weights), labels, 5)
+    members = np.eye(5)[np.asarray(labels)].T * weights
+    np.testing.assert_allclose(sums, members @ points, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(masses, members.sum(1), rtol=1e-6)
 
 
@@ -194,7 +234,7 @@ def test_seeds_are_points_drawn_by_squared_distance():
     # ∝ distance²: from 0, 1 (1/10) or 3 (9/10). 3 is kept unless both are 1, as 3 is the better:
     # it leaves 1 and 1 leaves 4.
     points = jnp.array([[0.0], [1.0], [3.0]])
-    blocks = kmeans._cut(points, jnp.array([1.0, 1e-9, 1e-9]))  # so 0 is always the first
+    blocks = kmeans._deal(points, jnp.array([1.0, 1e-9, 1e-9]))  # so 0 is always the first
     seeds = jax.vmap(lambda key: kmeans._seed(key, blocks, 2))(jax.random.split(KEY, 4000))
     assert np.all(np.asarray(seeds[:, 0]) == 0)
     ones = float((seeds[:, 1, 0] == 1).mean())
