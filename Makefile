@@ -13,11 +13,13 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 bench: $(BENCH)
 	$(BIN)/python -m benchmarks.convolution
 	$(BIN)/python -m benchmarks.training_step
+	$(BIN)/python -m benchmarks.training_step --size 64
+	$(BIN)/python -m benchmarks.training_step --against flax
 	$(BIN)/python -m benchmarks.kmeans
 
 format: $(STAMP)

@@ -7,14 +7,13 @@ that they agree to rounding. On a CPU most of the ratio is XLA's backward pass.
 import argparse
 import functools
 import os
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from benchmarks import turns
 from jaxinit.models import convolution, resnet
 
 TOLERANCE = 1e-5  # of the largest value
@@ -105,13 +104,9 @@ def measure(shape: Shape, batch: int, repeats: int) -> tuple[float, float, float
     difference = max(float(jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(b))) for a, b in pairs)
     if difference > TOLERANCE:
         raise SystemExit(f"the two differ by {difference:.1e} of the largest value at {shape}")
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(repeats):
-        for call, record in zip(calls, times, strict=True):
-            start = time.perf_counter()
-            jax.block_until_ready(call())
-            record.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(times[0]), statistics.median(times[1]), difference
+    times = turns.take_turns(dict(zip(("ours", "lax"), calls, strict=True)), repeats)
+    (ours, lax), _ = turns.compare(times)
+    return ours, lax, difference
 
 
 def forward_and_back(

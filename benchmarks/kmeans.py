@@ -1,15 +1,14 @@
-"""How long one step of Lloyd's algorithm takes, beside scikit-learn's on the same data.
+"""How long a k-means fit takes, and one step of Lloyd's algorithm, beside scikit-learn's.
 
-Both start from the same centres and take the same number of steps; what a fit costs beside its
-steps is subtracted, by timing a short and a long one. The two take turns, so that whatever else the
-machine does meets both.
+The whole fits seed themselves, anew in each round, and end by the same rule; the inertias they end
+at are compared too. The steps start from the same centres, and what a fit costs beside its steps is
+subtracted, by timing a short and a long one.
 """
 
 import argparse
+import itertools
 import os
-import platform
 import statistics
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -19,81 +18,113 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.cluster import KMeans
 
+from benchmarks import turns
 from jaxinit import kmeans
 
 SHORT, LONG = 2, 22
+TOLERANCE = 1e-4  # of both; scikit-learn's default
 
 
 def main() -> None:
-    """Prints the times of each round, and their ratio on the last line."""
+    """Prints the time of a step, and the ratio of whole fits on the last line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=2_600_000)
     parser.add_argument("--dimensions", type=int, default=9)
     parser.add_argument("--clusters", type=int, default=10)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=5, help="rounds")
     options = parser.parse_args()
     points = np.random.default_rng(0).standard_normal(
         (options.points, options.dimensions), dtype=np.float32
     )
-    contenders = {
-        "jaxinit": jaxinit_fit(points, options.clusters),
-        "scikit-learn": sklearn_fit(points, options.clusters),
-    }
-    for fit in contenders.values():  # compilation, and the threads' start
-        fit(SHORT)
-        fit(LONG)
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for repeat in range(options.repeats):
-        for name, fit in contenders.items():
-            times[name].append(1e3 * (seconds(fit, LONG) - seconds(fit, SHORT)) / (LONG - SHORT))
-        print(f"round {repeat + 1}:", *(f"{name} {t[-1]:.1f} ms" for name, t in times.items()))
-    ours, theirs = (statistics.median(times[name]) for name in contenders)
+    steps = step_times(points, options.clusters, options.repeats)
+    (ours, theirs), ratio = turns.compare(steps)
+    print(f"per iteration: {ratio}; jaxinit {ours:.1f} ms, scikit-learn {theirs:.1f} ms)")
+
+    fits = Fits(points, options.clusters)
+    times = turns.take_turns({"ours": fits.ours, "theirs": fits.theirs}, options.repeats, unit=1)
+    (ours, theirs), ratio = turns.compare(times)
     print(
-        f"ratio: {ours / theirs:.2f} (jaxinit {ours:.1f} ms / scikit-learn {theirs:.1f} ms an "
-        f"iteration, median of {options.repeats}; {options.points} points, "
-        f"d={options.dimensions}, k={options.clusters}; {jax.devices()[0].device_kind}, "
-        f"{os.cpu_count()} cores, {platform.machine()})"
+        f"ratio: {ratio}; whole fits: jaxinit {ours:.2f} s, scikit-learn {theirs:.2f} s, inertia "
+        f"{fits.relative_inertia():.4f} of theirs; {options.points} points, "
+        f"d={options.dimensions}, k={options.clusters}, {jax.devices()[0].device_kind}, "
+        f"{os.cpu_count()} cores, jax {jax.__version__}, median of {options.repeats})"
     )
 
 
-def seconds(fit: Callable[[int], None], iterations: int) -> float:
-    """Times one fit of so many iterations."""
-    start = time.perf_counter()
-    fit(iterations)
-    return time.perf_counter() - start
+class Fits:
+    """Whole fits by both, each from seeds of its own, and the inertias they ended at."""
+
+    def __init__(self, points: np.ndarray, clusters: int) -> None:
+        self._points, self._clusters = points, clusters
+        self._on_device = jnp.asarray(points)
+        self._seeds = itertools.count(), itertools.count()
+        self._inertias: tuple[list[float], list[float]] = ([], [])
+
+    def ours(self) -> None:
+        """Fits with this library."""
+        key = jax.random.key(next(self._seeds[0]))
+        result = kmeans.fit(key, self._on_device, self._clusters, tolerance=TOLERANCE)
+        self._inertias[0].append(float(result.inertia))
+
+    def theirs(self) -> None:
+        """Fits with scikit-learn."""
+        model = sklearn_kmeans(
+            self._clusters, n_init=1, tol=TOLERANCE, random_state=next(self._seeds[1])
+        )
+        self._inertias[1].append(float(model.fit(self._points).inertia_))
+
+    def relative_inertia(self) -> float:
+        """Mean inertia of ours over that of theirs."""
+        ours, theirs = (statistics.mean(values) for values in self._inertias)
+        return ours / theirs
 
 
-def jaxinit_fit(points: np.ndarray, clusters: int) -> Callable[[int], None]:
-    """Returns a fit of this library that starts from the first points."""
+def step_times(points: np.ndarray, clusters: int, repeats: int) -> dict[str, list[float]]:
+    """Milliseconds of one step of both, a value a round."""
+    contenders = {
+        f"{name} {steps}": fit(points, clusters, steps)
+        for steps in (SHORT, LONG)
+        for name, fit in (("ours", jaxinit_steps), ("theirs", sklearn_steps))
+    }
+    times = turns.take_turns(contenders, repeats, unit=1e-3 * (LONG - SHORT))
+    return {
+        name: [
+            long - short
+            for long, short in zip(times[f"{name} {LONG}"], times[f"{name} {SHORT}"], strict=True)
+        ]
+        for name in ("ours", "theirs")
+    }
+
+
+def jaxinit_steps(points: np.ndarray, clusters: int, steps: int) -> Callable[[], None]:
+    """Returns so many steps by this library, from the first points."""
     on_device, key = jnp.asarray(points), jax.random.key(0)
 
-    def fit(iterations: int) -> None:
+    def fit() -> None:
+        start = on_device[:clusters]
         result = kmeans.fit(
-            key,
-            on_device,
-            clusters,
-            centers=on_device[:clusters],
-            max_iterations=iterations,
-            tolerance=0.0,
+            key, on_device, clusters, centers=start, max_iterations=steps, tolerance=0.0
         )
-        jax.block_until_ready(result)
-        check(int(result.iterations), iterations)
+        check(int(result.iterations), steps)
 
     return fit
 
 
-def sklearn_fit(points: np.ndarray, clusters: int) -> Callable[[int], None]:
-    """Returns a fit of scikit-learn that starts from the first points."""
+def sklearn_steps(points: np.ndarray, clusters: int, steps: int) -> Callable[[], None]:
+    """Returns so many steps by scikit-learn, from the first points."""
+    model = sklearn_kmeans(clusters, init=points[:clusters], n_init=1, tol=0, max_iter=steps)
 
-    def fit(iterations: int) -> None:
-        # scikit-learn's annotations say that these are strings.
-        settings: dict[str, Any] = {"init": points[:clusters], "n_init": 1}
-        model = KMeans(clusters, tol=0, max_iter=iterations, algorithm="lloyd", **settings)
+    def fit() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that so few steps do not converge
-            check(model.fit(points).n_iter_, iterations)
+            check(model.fit(points).n_iter_, steps)
 
     return fit
+
+
+def sklearn_kmeans(clusters: int, **settings: Any) -> Any:
+    """Makes scikit-learn's estimator, whose annotations say that most settings are strings."""
+    return KMeans(clusters, algorithm="lloyd", **settings)
 
 
 def check(taken: int, asked: int) -> None:

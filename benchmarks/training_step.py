@@ -1,15 +1,12 @@
-"""How long one training step of ResNet-18 takes, beside eager PyTorch's of the same network.
+"""How long one training step of ResNet-18 takes, beside another program's of the same network.
 
-Both hold their images as bytes in memory, and for each step gather a batch, normalise it, go
-forward and back, and update by SGD with momentum and weight decay; neither augments. Ours is the
-epoch of `experiments.training` as it is used. The two take turns, so that whatever else the machine
-does meets both.
+The other is eager PyTorch, or plain Flax. All hold their images as bytes in memory, and for each
+step gather a batch, normalise it, go forward and back, and update by SGD with momentum and weight
+decay; none augments. Ours is the epoch of `experiments.training` as it is used.
 """
 
 import argparse
 import os
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import plain_flax, turns
 from experiments import config, errors, training
 
 CLASSES = 10
@@ -26,40 +24,36 @@ MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 def main() -> None:
     """Prints the times of each round, and their ratio on the last line."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--against", choices=("pytorch", "flax"), default="pytorch")
     parser.add_argument("--batch", type=int, default=128, help="images a step")
     parser.add_argument("--size", type=int, default=32, help="height and width of the images")
     parser.add_argument("--steps", type=int, default=10, help="steps a round")
     parser.add_argument("--repeats", type=int, default=5, help="rounds")
     options = parser.parse_args()
     with errors.exit_status():
-        compare(options.batch, options.size, options.steps, options.repeats)
+        print(compare(**vars(options)))
 
 
-def compare(batch: int, size: int, steps: int, repeats: int) -> None:
+def compare(against: str, batch: int, size: int, steps: int, repeats: int) -> str:
     """Times both in turns."""
-    torch = import_torch()
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (batch * steps, size, size, 3), dtype=np.uint8)
     labels = rng.integers(0, CLASSES, batch * steps, dtype=np.int32)
     settings = config.Training(batch_size=batch, augment=False)
-    contenders = {
-        "ours": our_epoch(images, labels, settings),
-        "PyTorch": torch_epoch(torch, images, labels, settings),
-    }
-    for epoch in contenders.values():  # compilation, and the threads' start
-        epoch()
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for repeat in range(repeats):
-        for name, epoch in contenders.items():
-            start = time.perf_counter()
-            epoch()
-            times[name].append(1e3 * (time.perf_counter() - start) / steps)
-        print(f"round {repeat + 1}:", *(f"{name} {t[-1]:.0f} ms" for name, t in times.items()))
-    ours, theirs = (statistics.median(times[name]) for name in contenders)
-    print(
-        f"ratio: {ours / theirs:.2f} (ours {ours:.0f} ms, PyTorch {theirs:.0f} ms a step; "
-        f"batch {batch}, {size}×{size}, {os.cpu_count()} cores, jax {jax.__version__}, "
-        f"torch {torch.__version__.split('+')[0]}, median of {repeats}×{steps} steps)"
+    if against == "pytorch":
+        torch = import_torch()
+        name = f"PyTorch {torch.__version__.split('+')[0]}"
+        theirs = torch_epoch(torch, images, labels, settings)
+    else:
+        name = "plain Flax"
+        theirs = jax_epoch(plain_flax.ResNet18(CLASSES), images, labels, settings)
+    ours = jax_epoch(training.make_network(CLASSES, settings), images, labels, settings)
+    times = turns.take_turns({"ours": ours, name: theirs}, repeats, unit=1e-3 * steps)
+    (our_time, their_time), ratio = turns.compare(times)
+    return (
+        f"ratio: {ratio}; ours {our_time:.0f} ms, {name} {their_time:.0f} ms a step; batch "
+        f"{batch}, {size}×{size}, {os.cpu_count()} cores, jax {jax.__version__}, median of "
+        f"{repeats} rounds of {steps} steps)"
     )
 
 
@@ -75,11 +69,10 @@ def import_torch() -> Any:
     return torch
 
 
-def our_epoch(
-    images: np.ndarray, labels: np.ndarray, settings: config.Training
-) -> Callable[[], None]:
+def jax_epoch(
+    network: Any, images: np.ndarray, labels: np.ndarray, settings: config.Training
+) -> Callable[[], Any]:
     """Returns an epoch as `experiments.training.Trainer` runs it, tested on a single image."""
-    network = training.make_network(CLASSES, settings)
     shape = jnp.zeros((1, *images.shape[1:]))
     variables = jax.jit(lambda key: network.init(key, shape, train=False))(jax.random.key(0))
     epoch = jax.jit(training.Epoch(network, settings, MEAN, STD), donate_argnums=3)
@@ -89,10 +82,10 @@ def our_epoch(
     state = training.init_state(variables, settings)
     key = jax.random.key(1)
 
-    def run() -> None:
+    def run() -> Any:
         nonlocal state
         state, result = epoch(device, train, test, state, key)
-        jax.block_until_ready((state, result))
+        return state, result
 
     return run
 

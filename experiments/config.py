@@ -43,6 +43,11 @@ class Training:
     augment: bool = option(True, "flip and rotate the training images")
     normalize: bool = option(True, "normalise the images by the data set's mean and deviation")
     precision: str = option("float32", "arithmetic of the network", choices=("float32", "bfloat16"))
+    network: str = option(
+        "resnet18",
+        "resnet18, or custom: without residuals in the first stage",
+        choices=("resnet18", "custom"),
+    )
 
     def __post_init__(self) -> None:
         check(self.epochs >= 1, f"--epochs {self.epochs} is too small: say 1 or more")
@@ -50,6 +55,11 @@ class Training:
         check(self.learning_rate > 0, f"--learning-rate {self.learning_rate} must be positive")
         check(0 <= self.momentum < 1, f"--momentum {self.momentum} must be in [0, 1)")
         check(self.weight_decay >= 0, f"--weight-decay {self.weight_decay} must not be negative")
+
+    def described(self) -> dict[str, Any]:
+        """What is recorded with a run: the network, and the rest."""
+        rest = dataclasses.asdict(self)
+        return {"network": rest.pop("network"), "training": rest}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +101,13 @@ class Sources:
         "learning rate of the source models over the epochs, as --schedule",
         choices=("published", "published-source", "report", "constant", "cosine"),
     )
-    models_dir: str = option("output/models", "folder of the source models' checkpoints")
+    source_augment: bool = option(True, "flip and rotate the images of the source models")
+    source_dataset: str | None = option(
+        None,
+        "data set of the source models (that of the comparison where not given)",
+        choices=("procedural", "cifar100", "tiny_imagenet", "tiny_imagenet32"),
+    )
+    models_dir: str = option("output/sources", "folder of the source models' checkpoints")
 
     def __post_init__(self) -> None:
         check(1 <= self.sources <= 45, f"--sources {self.sources} is out of range: say 1 to 45")

@@ -149,6 +149,11 @@ def pair_task(dataset: Dataset, pair: tuple[int, int]) -> Task:
     return _task(dataset, f"pair-{pair[0]}-{pair[1]}", np.isin(dataset.superclass, pair))
 
 
+def task(dataset: Dataset, pair: tuple[int, int] | None) -> Task:
+    """The task of a pair, or of all classes where that is None."""
+    return whole_task(dataset) if pair is None else pair_task(dataset, pair)
+
+
 def whole_task(dataset: Dataset) -> Task:
     """The task of all classes."""
     return _task(dataset, "all", np.ones(len(dataset.superclass), bool))

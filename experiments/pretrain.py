@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,11 +45,61 @@ PAPER = Pretrain(data=config.Data(dataset="cifar100"), sources=config.Sources(so
 PRESETS = {"quick": QUICK, "paper": PAPER}
 
 
-class Source(NamedTuple):
-    """A trained source model."""
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A trained source model, which stays in its checkpoint until it is asked for."""
 
     name: str  # where it came from: "cifar100-1a2b3c4d/pair-0-9"
-    variables: Any  # {"params": …, "batch_stats": …}
+    checkpoint: Path
+    template: Any  # {"params": …, "batch_stats": …} of `jax.ShapeDtypeStruct`
+
+    def load(self) -> Any:
+        """Reads the whole model: {"params": …, "batch_stats": …}."""
+        return load_checkpoint(self.checkpoint, self.template)
+
+    def stored_params(self) -> Any:
+        """The tree of parameters, each of which is read whenever an array is made of it.
+
+        So that filters of many models can be clustered, a layer of all at a time.
+        """
+
+        def stored(path: tuple[Any, ...], leaf: Any) -> StoredArray:
+            names = ("params", *(key.key for key in path))
+            return StoredArray(self.checkpoint, names, leaf.shape, leaf.dtype)
+
+        return jax.tree_util.tree_map_with_path(stored, self.template["params"])
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredArray:
+    """An array of a checkpoint that is read whenever an array is made of it."""
+
+    checkpoint: Path
+    path: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Reads the array."""
+        tree: Any = jax.ShapeDtypeStruct(self.shape, self.dtype)
+        for name in reversed(self.path):
+            tree = {name: tree}
+        how = jax.tree.map(
+            lambda _: orbax.checkpoint.RestoreArgs(restore_type=np.ndarray, dtype=dtype), tree
+        )
+        arguments = orbax.checkpoint.args.PyTreeRestore(
+            item=tree, restore_args=how, partial_restore=True
+        )
+        with orbax.checkpoint.PyTreeCheckpointer() as checkpointer:
+            found = checkpointer.restore(self.checkpoint.absolute(), args=arguments)
+        for name in self.path:
+            found = found[name]
+        return found
 
 
 class Sources:
@@ -57,9 +107,10 @@ class Sources:
 
     Args:
         dataset: Its superclasses 0–9 are the clustering half.
-        settings: Of the training, but for the epochs and the schedule.
-        sources: How many models, their epochs and schedule, where they are kept.
+        settings: Of the training, but for the epochs, the schedule and the augmentation.
+        sources: How many models, these settings of theirs, where they are kept.
         overwrite: Train again what is there.
+        progress: Of all that is to be done; of the source models alone where not given.
     """
 
     def __init__(
@@ -69,16 +120,17 @@ class Sources:
         sources: config.Sources,
         *,
         overwrite: bool = False,
+        progress: Progress | None = None,
     ) -> None:
+        self._progress = progress
         self._dataset = dataset
         self._training = dataclasses.replace(
-            settings, epochs=sources.source_epochs, schedule=sources.source_schedule
+            settings,
+            epochs=sources.source_epochs,
+            schedule=sources.source_schedule,
+            augment=sources.source_augment,
         )
-        self._settings = {
-            **runner.describe_data(dataset),
-            "network": "resnet18",
-            "training": dataclasses.asdict(self._training),
-        }
+        self._settings = {**runner.describe_data(dataset), **self._training.described()}
         text = json.dumps(self._settings, sort_keys=True).encode()
         self.folder = (
             Path(sources.models_dir) / f"{dataset.name}-{hashlib.sha256(text).hexdigest()[:8]}"
@@ -91,7 +143,7 @@ class Sources:
         return tuple(f"{self.folder.name}/{runner.task_name(pair)}" for pair in self._pairs)
 
     def load(self) -> list[Source]:
-        """Returns all models, training those that are missing.
+        """Returns all models, checked, training those that are missing.
 
         Raises:
             UserError: A folder that cannot be written to, or a damaged checkpoint.
@@ -105,10 +157,25 @@ class Sources:
         if missing:
             self._train(missing)
         template = self._template()
-        return [
-            Source(name, load_checkpoint(self._checkpoint(pair), template))
+        sources = [
+            Source(name, self._checkpoint(pair), template)
             for name, pair in zip(self.names(), self._pairs, strict=True)
         ]
+        for source in sources:
+            source.load()  # one after the other: all at once might not fit into memory
+        return sources
+
+    def work(self) -> dict[str, float]:
+        """For each model that is still to be trained, how many pixels it trains on."""
+        return {
+            f"{self.folder}/{runner.task_name(pair)}": self._work([pair])
+            for pair in self._pairs
+            if self._overwrite or not self._is_done(pair)
+        }
+
+    def _work(self, pairs: Sequence[Pair]) -> float:
+        task = data.pair_task(self._dataset, self._pairs[0])
+        return len(pairs) * self._training.epochs * runner.pixels(self._dataset, task)
 
     def _is_done(self, pair: Pair) -> bool:
         # The record is written after the checkpoint, so it vouches for it.
@@ -129,34 +196,33 @@ class Sources:
         )
 
     def _train(self, pairs: Sequence[Pair]) -> None:
-        tasks = [data.pair_task(self._dataset, pair) for pair in pairs]
-        trainer = training.Trainer(self._dataset, self._training, tasks[0].classes)
-        progress = Progress(len(pairs) * self._training.epochs)
-        size = runner.at_once(None)
-        for first in range(0, len(pairs), size):
-            group = slice(first, first + size)
-            runs = [protocol.Run("source", pair, _SEED) for pair in pairs[group]]
+        task = data.pair_task(self._dataset, pairs[0])
+        trainer = training.Trainer(self._dataset, self._training, task.classes)
+        progress = self._progress or Progress(self._work(pairs))
+        groups, places = runner.groups_of_runs(pairs, None, trainer, task)
+        for group in groups:
+            runs = [protocol.Run("source", pair, _SEED) for pair in group]
             starts = [self._start(trainer, run) for run in runs]
             curves, finals, seconds = runner.train_runs(
-                trainer, runs, tasks[group], starts, progress
+                trainer,
+                runs,
+                [data.pair_task(self._dataset, pair) for pair in group],
+                starts,
+                progress,
+                places,
             )
-            for run, curve, final in zip(runs, curves, finals, strict=True):
-                self._keep(run, curve, final, seconds)
+            for pair, run, curve, final in zip(group, runs, curves, finals, strict=True):
+                if curve.stopped:
+                    raise UserError(
+                        f"source model {runner.task_name(pair)} cannot be used, as "
+                        f"{curve.stopped}: lower --learning-rate"
+                    )
+                save_checkpoint(self._checkpoint(pair), final)
+                record = runner.make_record("pretrain", run, curve, self._settings, seconds)
+                tracking.write(record, self.folder)
 
     def _start(self, trainer: training.Trainer, run: protocol.Run) -> Any:
         return trainer.init_variables(protocol.run_keys(run.seed, run.pair).network)
-
-    def _keep(
-        self, run: protocol.Run, curves: training.Curves, variables: Any, seconds: float
-    ) -> None:
-        if curves.stopped:
-            raise UserError(
-                f"source model {runner.task_name(run.pair)} cannot be used, as {curves.stopped}: "
-                "lower --learning-rate"
-            )
-        save_checkpoint(self._checkpoint(run.pair), variables)
-        record = runner.make_record("pretrain", run, curves, self._settings, seconds)
-        tracking.write(record, self.folder)
 
 
 def save_checkpoint(folder: Path, variables: Any) -> None:

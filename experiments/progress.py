@@ -13,20 +13,27 @@ class Progress:
     """Counts epochs of runs, on one rewritten line of a terminal or on plain lines elsewhere.
 
     Args:
-        total_epochs: Epochs of all runs that are still to be trained.
+        total: Work of all epochs of all runs that are still to be trained, in any unit.
         stream: Where to; standard error, so that results can be piped, where not given.
     """
 
-    def __init__(self, total_epochs: int, stream: TextIO | None = None) -> None:
-        self._total = total_epochs
+    def __init__(self, total: float, stream: TextIO | None = None) -> None:
+        self._total = total
         self._stream = sys.stderr if stream is None else stream
         self._rewrite = self._stream.isatty()
-        self._done = 0
+        self._done = 0.0
         self._start = self._said = time.monotonic()
 
-    def epoch(self, label: str, epoch: int, epochs: int, accuracies: Sequence[float]) -> None:
-        """Tells that one epoch of `len(accuracies)` runs at once is done."""
-        self._done += len(accuracies)
+    def expect(self, total: float) -> None:
+        """Sets how much is to be done in all, and starts the clock anew."""
+        self._total = total
+        self._start = self._said = time.monotonic()
+
+    def epoch(
+        self, label: str, epoch: int, epochs: int, accuracies: Sequence[float], work: float = 1
+    ) -> None:
+        """Tells that one epoch of `len(accuracies)` runs at once is done, each so much work."""
+        self._done += work * len(accuracies)
         now = time.monotonic()
         if not (self._rewrite or epoch == epochs or now - self._said > _QUIET_SECONDS):
             return

@@ -40,11 +40,11 @@ class Run(NamedTuple):
     """One training run: a variant of the question, on one task, with one seed."""
 
     variant: str
-    pair: Pair
+    pair: Pair | None  # None: the task of all classes
     seed: int
 
 
-def plan(variants: Sequence[str], pairs: Sequence[Pair], seeds: int) -> tuple[Run, ...]:
+def plan(variants: Sequence[str], pairs: Sequence[Pair | None], seeds: int) -> tuple[Run, ...]:
     """Lists the runs of an experiment: seed by seed, pair by pair, all variants side by side.
 
     In this order whatever has finished when it is interrupted is a fair comparison.
@@ -63,7 +63,8 @@ class RunKeys(NamedTuple):
     training: PRNGKey  # order of the images, flips, angles
 
 
-def run_keys(seed: int, pair: Pair) -> RunKeys:
-    """Derives the keys of a run from its seed and its pair of superclasses."""
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), pair[0]), pair[1])
+def run_keys(seed: int, pair: Pair | None) -> RunKeys:
+    """Derives the keys of a run from its seed and its pair of superclasses, if it has one."""
+    first, second = pair or (0, 0)  # which is no pair
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), first), second)
     return RunKeys(*jax.random.split(key, 3))

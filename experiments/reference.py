@@ -32,9 +32,14 @@ def names() -> tuple[str, ...]:
     return tuple(_load())
 
 
+def data_set(name: str) -> str:
+    """Returns the data set of a configuration, as `experiments.data` calls it."""
+    return "tiny_imagenet" if name.startswith("tiny_imagenet") else "cifar100"
+
+
 def label(name: str) -> str:
     """Returns what a figure or a table calls the authors' numbers of this configuration."""
-    return "authors" if name.startswith("tiny_imagenet") else LABEL
+    return "authors" if data_set(name) == "tiny_imagenet" else LABEL
 
 
 def curve(name: str, metric: str = "val_acc_top1", statistic: str = "mean") -> list[float]:

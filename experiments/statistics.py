@@ -5,6 +5,7 @@
     {"schema_version", "experiment", "procedural",
      "settings": those that all runs share, "environments": each that occurs (dates left out),
      "wall_seconds": in total,
+     "shown": labels, figures and their subtitle, the authors' configurations of the same setting,
      "variants": {<variant>: {"n", "stopped", "lr_list",
          "mean" | "std" | "min" | "max": {<metric>: a number an epoch},
          "runs": [{"task", "seed", "settings": those not shared, "curves", "stopped",
@@ -211,8 +212,15 @@ def _summary_of_variant(runs: Sequence[RunRecord], shared: Mapping[str, JSON]) -
     }
 
 
-def write_summary(records: Sequence[RunRecord], folder: Path | str) -> Path:
+def write_summary(
+    records: Sequence[RunRecord], folder: Path | str, shown: Mapping[str, JSON] | None = None
+) -> Path:
     """Writes all runs of one experiment, and their statistics, to one file; see the module.
+
+    Args:
+        records: Of one experiment.
+        folder: Where to.
+        shown: What a report must know to draw them as the experiment does.
 
     Raises:
         ValueError: If the records are of no experiment, or of several.
@@ -233,7 +241,40 @@ def write_summary(records: Sequence[RunRecord], folder: Path | str) -> Path:
         "environments": environments,
         "wall_seconds": sum(r.wall_seconds for r in records),
         "variants": {v: _summary_of_variant(r, shared) for v, r in _by_variant(records).items()},
+        "shown": dict(shown or {}),
     }
     with tracking.writing_to(folder):
         target = Path(folder) / f"{tracking.output_name(experiment, records)}.json"
         return tracking.write_json(summary, target)
+
+
+def read_summary(path: Path | str) -> tuple[list[RunRecord], dict[str, JSON]]:
+    """Reads what `write_summary` wrote: the runs, and what it was told to show.
+
+    Where the runs are of several environments each is given the first one.
+
+    Raises:
+        UserError: If the file cannot be read or is not as the schema says.
+    """
+    data = tracking.read_json(path)
+    try:
+        records = [
+            RunRecord(
+                experiment=data["experiment"],
+                variant=variant,
+                task=run["task"],
+                seed=run["seed"],
+                settings={**data["settings"], **run["settings"]},
+                curves=run["curves"],
+                stopped=run["stopped"],
+                environment={**data["environments"][0], "date": run["date"]},
+                wall_seconds=run["wall_seconds"],
+            )
+            for variant, summary in data["variants"].items()
+            for run in summary["runs"]
+        ]
+        return records, dict(data["shown"])
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        raise UserError(
+            f"{path} is not a summary ({error!r}): run its experiment again, which writes it anew"
+        ) from error

@@ -256,6 +256,23 @@ def read(path: Path | str) -> RunRecord:
     Raises:
         UserError: If the file cannot be read or is not as the schema says.
     """
+    data = read_json(path)
+    if wrong := sorted(data.keys() ^ _TYPES.keys()):
+        missing = [name for name in wrong if name in _TYPES]
+        what = f"lacks {', '.join(missing)}" if missing else f"has unknown {', '.join(wrong)}"
+        raise UserError(f"{path} {what}: delete it to run this again")
+    try:
+        return RunRecord(**data)
+    except ValueError as error:
+        raise UserError(f"{path} is not valid ({error}): delete it to run this again") from error
+
+
+def read_json(path: Path | str) -> dict[str, JSON]:
+    """Reads a file of this schema; returns all but the version.
+
+    Raises:
+        UserError: If the file cannot be read, or is of another version.
+    """
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -266,14 +283,7 @@ def read(path: Path | str) -> RunRecord:
         raise UserError(f"{path} has no schema_version, so it is not the record of a run")
     if version != SCHEMA_VERSION:
         raise UserError(f"{path} has schema version {version}, and this is {SCHEMA_VERSION}")
-    if wrong := sorted(data.keys() ^ _TYPES.keys()):
-        missing = [name for name in wrong if name in _TYPES]
-        what = f"lacks {', '.join(missing)}" if missing else f"has unknown {', '.join(wrong)}"
-        raise UserError(f"{path} {what}: delete it to run this again")
-    try:
-        return RunRecord(**data)
-    except ValueError as error:
-        raise UserError(f"{path} is not valid ({error}): delete it to run this again") from error
+    return data
 
 
 def read_all(folder: Path | str, experiment: str | None = None) -> list[RunRecord]:
@@ -306,6 +316,26 @@ def find(
             "use another --output, or --overwrite"
         )
     return record
+
+
+def identity(settings: Mapping[str, JSON], task: str, seed: int) -> str:
+    """What makes two runs the same, whatever experiments they are of and are called there."""
+    return json.dumps([_plain(settings), task, seed], sort_keys=True)
+
+
+def neighbours(folder: Path | str) -> dict[str, RunRecord]:
+    """Reads the runs in the folders beside this one, by their `identity`.
+
+    So that what several experiments have in common, such as random initialisation, is trained once.
+    Files that cannot be read are left to the experiment that they are of.
+    """
+    own, found = Path(folder).resolve(), {}
+    for file in sorted(own.parent.glob("*/runs/*.json")):
+        if file.parent.parent != own:
+            with contextlib.suppress(UserError):
+                record = read(file)
+                found[identity(record.settings, record.task, record.seed)] = record
+    return found
 
 
 def _first_difference(recorded: JSON, asked: JSON, name: str = "") -> str | None:

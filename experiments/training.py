@@ -1,6 +1,8 @@
 """Training as in the paper: one compiled epoch, on data that stay on the device, for many runs."""
 
+import functools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -8,14 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, UInt8
 
-from experiments import augmentation, config, data, schedules
+from experiments import augmentation, config, data, dead_taps, schedules
 from jaxinit.models import resnet
 from jaxinit.types import PRNGKey
 
 _TOP = 5
 _EVALUATION_BATCH = 250
+_USABLE = 0.85  # of a device's memory: the rest is for what the compiler's account leaves out
 
 
 class State(NamedTuple):
@@ -72,6 +76,14 @@ def to_device(dataset: data.Dataset) -> DeviceData:
     return DeviceData(jnp.asarray(dataset.train_images), jnp.asarray(dataset.test_images))
 
 
+def free_memory() -> float | None:
+    """Bytes of the default device that may be used still; None where it does not say."""
+    memory = jax.local_devices()[0].memory_stats()
+    if not memory or "bytes_limit" not in memory:
+        return None
+    return _USABLE * memory["bytes_limit"] - memory["bytes_in_use"]
+
+
 def make_optimizer(settings: config.Training) -> optax.GradientTransformationExtraArgs:
     """SGD as PyTorch has it: v ← μ·v + (g + λ·w), w ← w − η·v. The rate η is set every epoch."""
 
@@ -91,8 +103,12 @@ def init_state(variables: Any, settings: config.Training) -> State:
 
 
 def make_network(classes: int, settings: config.Training) -> resnet.ResNet18:
-    """ResNet-18 in the arithmetic that the settings ask for."""
-    return resnet.ResNet18(classes=classes, dtype=jnp.dtype(settings.precision))
+    """The ResNet-18 that the settings ask for."""
+    return resnet.ResNet18(
+        classes=classes,
+        residual_first_stage=settings.network != "custom",
+        dtype=jnp.dtype(settings.precision),
+    )
 
 
 def _metrics(logits: Float[Array, "n k"], labels: Int[Array, " n"]) -> Metrics:
@@ -138,12 +154,21 @@ class Epoch:
         full, rest = divmod(count, self.settings.batch_size)
         order_key, augment_key = jax.random.split(key)
         order = jax.random.permutation(order_key, count)
+        _, height, width, _ = images.train_images.shape
+        live, before = resnet.live_taps(self.network, (height, width)), state
+        state = state._replace(
+            params=dead_taps.trim(state.params, live),
+            optimizer=dead_taps.trim_optimizer(state.optimizer, live),
+        )
 
         def one(state: State, batch: tuple[Array, Array]) -> tuple[State, Metrics]:
             number, rows = batch
             step_key = jax.random.fold_in(augment_key, number)
             batch_images = images.train_images[train.rows[rows]]
-            return self._step(state, step_key, batch_images, train.labels[rows])
+            return self._step(state, step_key, batch_images, train.labels[rows], expand)
+
+        def expand(params: Any) -> Any:
+            return dead_taps.pad(params, live, before.params)
 
         whole = order[: full * self.settings.batch_size].reshape(full, self.settings.batch_size)
         state, sums = jax.lax.scan(one, state, (jnp.arange(full), whole))
@@ -152,6 +177,16 @@ class Epoch:
             state, last = one(state, (jnp.asarray(full), order[-rest:]))
             sums = jax.tree.map(lambda s, m: jnp.append(s, m), sums, last)
             step_losses = jnp.append(step_losses, last.loss / rest)
+        params, optimizer = dead_taps.put_back(
+            state.params,
+            state.optimizer,
+            (before.params, before.optimizer),
+            live,
+            full + bool(rest),
+            state.optimizer.hyperparams["learning_rate"],
+            self.settings,
+        )
+        state = State(params, state.batch_stats, optimizer)
         train_means = jax.tree.map(lambda m: jnp.sum(m) / count, sums)
         validation = self._evaluate(state, images.test_images, test)
         return state, EpochResult(train_means, validation, step_losses)
@@ -159,9 +194,16 @@ class Epoch:
     def _normalize(self, images: UInt8[Array, "n h w c"]) -> Float[Array, "n h w c"]:
         return images.astype(jnp.float32) * self.slope - self.offset
 
-    def _loss(self, params: Any, batch_stats: Any, images: Array, labels: Array) -> Any:
+    def _loss(
+        self,
+        params: Any,
+        batch_stats: Any,
+        images: Array,
+        labels: Array,
+        expand: Callable[[Any], Any] = lambda params: params,
+    ) -> Any:
         logits, updated = self.network.apply(
-            {"params": params, "batch_stats": batch_stats},
+            {"params": expand(params), "batch_stats": batch_stats},
             self._normalize(images),
             train=True,
             mutable=["batch_stats"],
@@ -170,11 +212,16 @@ class Epoch:
         return metrics.loss / labels.shape[0], (metrics, updated["batch_stats"])
 
     def _step(
-        self, state: State, key: PRNGKey, images: Array, labels: Array
+        self,
+        state: State,
+        key: PRNGKey,
+        images: Array,
+        labels: Array,
+        expand: Callable[[Any], Any] = lambda params: params,
     ) -> tuple[State, Metrics]:
         if self.settings.augment:
             images = augmentation.augment(key, images)
-        gradient = jax.grad(self._loss, has_aux=True)
+        gradient = jax.grad(functools.partial(self._loss, expand=expand), has_aux=True)
         grads, (metrics, batch_stats) = gradient(state.params, state.batch_stats, images, labels)
         updates, slots = self.optimizer.update(grads, state.optimizer, state.params)
         return State(optax.apply_updates(state.params, updates), batch_stats, slots), metrics
@@ -220,13 +267,63 @@ class Trainer:
         epoch = Epoch(self.network, settings, dataset.mean, dataset.std)
         # A single run keeps its plain program: XLA does worse with a batch of one on a CPU.
         self._one = jax.jit(epoch, donate_argnums=3)
-        self._many = jax.jit(jax.vmap(epoch, in_axes=(None, 0, 0, 0, 0)), donate_argnums=3)
-        one_image = np.zeros((1, *dataset.train_images.shape[1:]), np.float32)
+        self._mesh = jax.sharding.Mesh(np.asarray(jax.devices()), ("runs",))
+        many = jax.vmap(epoch, in_axes=(None, 0, 0, 0, 0))
+        if self._mesh.size > 1:
+            own = PartitionSpec("runs")
+            many = jax.shard_map(
+                many,
+                mesh=self._mesh,
+                in_specs=(PartitionSpec(), own, own, own, own),
+                out_specs=own,
+                check_vma=False,  # no run sees another
+            )
+        self._many = jax.jit(many, donate_argnums=3)
+        # Copied, as the states are given away to the epochs, and the variables are the caller's.
+        self._start = jax.jit(lambda own: init_state(jax.tree.map(jnp.copy, own), settings))
+        self._starts = jax.jit(jax.vmap(lambda variables: init_state(variables, settings)))
+        one_image = jnp.zeros((1, *dataset.train_images.shape[1:]))
         self._init = jax.jit(lambda key: self.network.init(key, one_image, train=False))
 
     def init_variables(self, key: PRNGKey) -> Any:
         """Draws the network's default start: {"params": …, "batch_stats": …}."""
         return self._init(key)
+
+    def runs_that_fit(self, task: data.Task) -> int | None:
+        """How many runs the devices hold at once, by the compiler's account of what two need.
+
+        None where a device or the compiler does not say, as on a CPU.
+
+        Args:
+            task: One like those to train on.
+        """
+        free = free_memory()
+        needed = None if free is None else self._bytes_per_run(task)
+        if free is None or needed is None:
+            return None
+        return max(1, int(free / needed)) * self._mesh.size
+
+    def _bytes_per_run(self, task: data.Task) -> float | None:
+        key = jax.random.key(0)
+        state = jax.eval_shape(lambda: init_state(self._init(key), self.settings))
+        splits = (
+            _split(task.train_index, task.train_labels),
+            _split(task.test_index, task.test_labels),
+        )
+        count = 2 * self._mesh.size
+        runs = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype),
+            (*splits, state, jax.eval_shape(lambda: key)),
+        )
+        needed = self._many.lower(self.images, *runs).compile().memory_analysis()
+        if needed is None:
+            return None
+        images = sum(leaf.nbytes for leaf in self.images)
+        # The caller holds each run's start, too.
+        start = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state[:2]))
+        total = needed.temp_size_in_bytes + needed.argument_size_in_bytes
+        total += needed.output_size_in_bytes - needed.alias_size_in_bytes
+        return (total - images) / 2 + start
 
     def train(
         self,
@@ -234,46 +331,57 @@ class Trainer:
         variables: Sequence[Any],
         keys: Sequence[PRNGKey],
         progress: Progress = lambda epochs, accuracies: None,
+        *,
+        places: int = 1,
     ) -> tuple[list[Curves], list[Any]]:
-        """Trains one run for each task, all at once.
+        """Trains one run for each task, all at once, spread over the devices.
 
         Args:
             tasks: One a run; all with as many images.
             variables: Each run's start.
             keys: Each run's order of images and augmentation.
             progress: Told after every epoch.
+            places: Train as if there were at least so many runs, so that a smaller last group
+                needs no program of its own.
 
         Returns:
             Each run's curves, and its variables after the last epoch. A run whose loss is not
             finite is recorded up to the epoch before, stopped, and does not touch the others.
         """
-        single = len(tasks) == 1
-        trains = [Split(jnp.asarray(t.train_index), jnp.asarray(t.train_labels)) for t in tasks]
-        tests = [Split(jnp.asarray(t.test_index), jnp.asarray(t.test_labels)) for t in tasks]
-        states = [init_state(jax.tree.map(jnp.copy, v), self.settings) for v in variables]
-        if single:
-            train, test, state = trains[0], tests[0], states[0]
-        else:
-            train, test, state = _stack(trains), _stack(tests), _stack(states)
+        single = max(len(tasks), places, self._mesh.size) == 1
+        join = operator.itemgetter(0) if single else functools.partial(self._join, places=places)
+        part = (lambda tree, _: tree) if single else _part
+        call = self._one if single else self._many
+        train = join([_split(t.train_index, t.train_labels) for t in tasks])
+        test = join([_split(t.test_index, t.test_labels) for t in tasks])
+        state = self._start(join(variables)) if single else self._starts(join(variables))
         logs = [RunLog(self.settings) for _ in tasks]
         for epoch in range(self.settings.epochs):
-            rates = [log.learning_rate() for log in logs]
-            epoch_keys = [jax.random.fold_in(key, epoch) for key in keys]
-            state = _with_learning_rate(state, rates[0] if single else rates)
-            call = self._one if single else self._many
-            key = epoch_keys[0] if single else jnp.stack(epoch_keys)
+            rate = join([jnp.float32(log.learning_rate()) for log in logs])
+            state = _with_learning_rate(state, rate)
+            key = join([jax.random.fold_in(key, epoch) for key in keys])
             state, result = call(self.images, train, test, state, key)
             host = jax.tree.map(np.asarray, result)
             for number, log in enumerate(logs):
-                log.add(host if single else jax.tree.map(lambda m, n=number: m[n], host))
+                log.add(part(host, number))
             progress(epoch + 1, [log.last_accuracy() for log in logs])
             if all(log.stopped for log in logs):
                 break
-        finals = [state] if single else _unstack(state, len(tasks))
+        finals = [part(state, number) for number in range(len(tasks))]
         return (
             [Curves(log.curves, log.stopped) for log in logs],
             [{"params": s.params, "batch_stats": s.batch_stats} for s in finals],
         )
+
+    def _join(self, trees: Sequence[Any], places: int) -> Any:
+        """Stacks one tree a run, the last repeated to fill all places of all devices."""
+        devices = self._mesh.size
+        count = -(-max(len(trees), places) // devices) * devices
+        filled = [*trees, *[trees[-1]] * (count - len(trees))]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *filled)
+        if devices == 1:
+            return stacked
+        return jax.device_put(stacked, NamedSharding(self._mesh, PartitionSpec("runs")))
 
 
 CURVES = (
@@ -330,14 +438,13 @@ class RunLog:
         self.curves["learning_rate"].append(rate)
 
 
-def _with_learning_rate(state: State, rate: float | list[float]) -> State:
-    hyperparams = {"learning_rate": jnp.asarray(rate, jnp.float32)}
-    return state._replace(optimizer=state.optimizer._replace(hyperparams=hyperparams))
+def _with_learning_rate(state: State, rate: Array) -> State:
+    return state._replace(optimizer=state.optimizer._replace(hyperparams={"learning_rate": rate}))
 
 
-def _stack(trees: Sequence[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+def _split(rows: np.ndarray, labels: np.ndarray) -> Split:
+    return Split(jnp.asarray(rows), jnp.asarray(labels))
 
 
-def _unstack(tree: Any, count: int) -> list[Any]:
-    return [jax.tree.map(lambda leaf, n=n: leaf[n], tree) for n in range(count)]
+def _part(tree: Any, number: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[number], tree)

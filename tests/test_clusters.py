@@ -1,48 +1,15 @@
-"""`python -m experiments.clusters` whole: the real network, on very little data."""
-
-import json
+"""What `python -m experiments.clusters` asks, and what it says to bad input."""
 
 import pytest
 
 from experiments import clusters, config, reference, runner
+from experiments.ingredients import Clustering, Ingredients
+from jaxinit import initializers
 
 TINY = (
     "--train-images-per-class", "4", "--test-images-per-class", "2", "--epochs", "1",
     "--source-epochs", "1", "--sources", "1", "--pairs", "10-14", "--batch-size", "20",
 )  # fmt: skip
-
-
-def test_the_whole_experiment(tmp_path, capsys):
-    argv = [
-        *TINY, "--clusters", "1", "2", "--output", str(tmp_path / "out"),
-        "--models-dir", str(tmp_path / "models"), "--layers", "3",
-    ]  # fmt: skip
-    clusters.main(argv)
-    printed = capsys.readouterr()
-    out = tmp_path / "out"
-    summary = json.loads((out / "clusters-procedural.json").read_text())
-    assert list(summary["variants"]) == [
-        "random", "pretrained", "gabor-1",
-        "euclidean-k1", "fourier-k1", "euclidean-k2", "fourier-k2",
-    ]  # fmt: skip
-    for variant in summary["variants"].values():
-        (run,) = variant["runs"]
-        assert len(run["curves"]["val_acc_top1"]) == 1
-    for stem in ("figure2", "figure3-euclidean", "figure3-fourier", "final_accuracy"):
-        assert (out / f"{stem}-procedural.png").stat().st_size > 10_000
-        assert "procedural" in (out / f"{stem}-procedural.svg").read_text()
-    assert (out / "banks" / "fourier-k2.npz").exists()
-    assert "| Euclidean, 2 clusters" in printed.out
-    assert str(out) in printed.out
-    assert "epoch 1/1" in printed.err
-
-    # A second start finds everything, and writes the same table.
-    clusters.main(argv)
-    again = capsys.readouterr()
-    assert "7 runs recorded already, 0 to train" in again.err
-    assert "1 of 1 found" in again.err
-    table = [line for line in printed.out.splitlines() if line.startswith("|")]
-    assert [line for line in again.out.splitlines() if line.startswith("|")] == table
 
 
 @pytest.mark.parametrize(
@@ -65,35 +32,54 @@ def test_bad_input_ends_with_one_sentence_and_status_2(tmp_path, capsys, argv, w
     assert words in last
 
 
-def test_auto_representative():
-    auto = clusters.Clusters()
-    chosen = {d: clusters.representative(auto, d) for d in clusters._DISTANCES}
-    assert chosen == {
-        "euclidean": "centroid", "fourier": "member", "fourier_real": "inverse",
-        "cosine": "centroid",
-    }  # fmt: skip
-    assert (
-        clusters.representative(clusters.Clusters(representative="member"), "fourier") == "member"
-    )
+class NoModels(Ingredients):
+    """Stands for what is made of source models, without any."""
+
+    def __init__(self):
+        pass
+
+    def pretrained(self):
+        return named("pretrained")
+
+    def clustered(self, distance, k, *, models=None, layers=17):
+        return named(f"{distance}-k{k}")
 
 
-def variant(distance, k):
-    settings = {"kind": "clustered", "distance": distance, "clusters": k}
-    return runner.Variant(f"{distance}-k{k}", "", lambda key, params: params, settings)
+def named(name):
+    return runner.Variant(name, name, initializers.unchanged, {})
 
 
-def test_authors_curves_only_where_the_setting_is_theirs():
-    random = runner.Variant("random", "", lambda key, params: params, {"kind": "random"})
-    listed = [random, variant("euclidean", 3), variant("euclidean", 7), variant("fourier", 3),
-              variant("fourier_real", 3)]  # fmt: skip
-    cifar = clusters.Clusters(data=config.Data(dataset="cifar100"))
-    got = clusters.authors_curves(cifar, listed)
-    assert set(got) == {"random", "euclidean-k3", "fourier_real-k3"}
-    assert got["euclidean-k3"] == reference.curve("euclid_model_num_clusters_3")
-    four = clusters.Clusters(
-        data=config.Data(dataset="cifar100"), sources=config.Sources(sources=4)
-    )
-    assert set(clusters.authors_curves(four, [*listed, variant("euclidean", 10)])) == {
-        "random", "euclidean-k10",
-    }  # fmt: skip
-    assert clusters.authors_curves(clusters.Clusters(), listed) == {}
+def ask(**settings):
+    return clusters.ask(clusters.Clusters(**settings), NoModels())
+
+
+def test_authors_configurations_only_where_the_setting_is_theirs():
+    both = Clustering(distances=("fourier", "fourier_real"))
+    got = ask(clusters=(3, 7), clustering=both).authors
+    assert got == {
+        "random": reference.RANDOM,
+        "pretrained": reference.PRETRAINED,
+        "gabor-1": "gabor_model_num_layers_1",
+        "fourier-k3": None,
+        "fourier-k7": None,
+        "fourier_real-k3": "fourier_model_num_clusters_3",
+        "fourier_real-k7": None,
+    }
+    few = ask(clusters=(3, 10), sources=config.Sources(sources=4)).authors
+    assert few["euclidean-k10"] == "euclid_model_num_models_4"
+    assert few["euclidean-k3"] is None
+    assert ask(layers=5).authors["euclidean-k10"] is None
+
+
+def test_figures_show_what_the_papers_do():
+    question = ask()
+    assert [variant.name for variant in question.variants][:3] == [
+        "random",
+        "pretrained",
+        "gabor-1",
+    ]
+    shown = {figure.stem: figure.variants for figure in question.figures}
+    assert shown["figure2"] == ("random", "pretrained", "gabor-1", "euclidean-k2", "fourier-k2")
+    steps = tuple(f"fourier-k{k}" for k in (1, 2, 3, 10, 30, 50))
+    assert shown["figure3-fourier"] == ("random", *steps)
+    assert set(shown) == {"figure2", "figure3-euclidean", "figure3-fourier"}

@@ -4,7 +4,17 @@ import dataclasses
 
 import pytest
 
-from experiments import clusters, config, pretrain, protocol
+from experiments import (
+    alignment,
+    clusters,
+    config,
+    gabor,
+    layers,
+    models,
+    pretrain,
+    protocol,
+    search,
+)
 from experiments.errors import UserError
 
 
@@ -13,13 +23,13 @@ def parse(*argv, presets=clusters.PRESETS):
 
 
 def test_no_arguments_give_the_first_preset():
-    assert parse() == clusters.QUICK
+    assert parse() == clusters.PRESETS["quick"]
 
 
 def test_paper_preset_is_the_grid_of_the_paper():
     paper = parse("--preset", "paper")
     assert paper.clusters == (1, 2, 3, 10, 30, 50)
-    assert paper.distances == ("euclidean", "fourier")
+    assert paper.clustering.distances == ("euclidean", "fourier")
     assert paper.sources.sources == 10
     assert paper.layers == 17
     assert paper.evaluation.pairs == protocol.VALIDATION_PAIRS
@@ -39,10 +49,13 @@ def test_options_replace_values_of_the_preset_at_any_depth():
     assert got.clusters == (2, 5)
     assert got.evaluation.pairs == ((10, 14), (11, 12))
     assert got.data.train_images_per_class == 7
-    assert got.sources == clusters.PAPER.sources
+    assert got.sources == clusters.PRESETS["paper"].sources
 
 
-@pytest.mark.parametrize("presets", [clusters.PRESETS, pretrain.PRESETS])
+@pytest.mark.parametrize(
+    "presets",
+    [m.PRESETS for m in (clusters, pretrain, gabor, models, layers, alignment, search)],
+)
 def test_help_shows_every_option_with_its_default(capsys, presets):
     with pytest.raises(SystemExit) as stop:
         parse("--help", presets=presets)
@@ -92,7 +105,7 @@ def test_malformed_options_end_with_status_2(capsys, argv, words):
         (["--momentum", "1"], "--momentum 1.0 must be in"),
         (["--weight-decay", "-1"], "--weight-decay -1.0 must not be negative"),
         (["--clusters", "0"], "--clusters 0 is too small"),
-        (["--layers", "18"], "--layers 18 is out of range: say 0 to 17"),
+        (["--layers", "18"], "--layers 18 is out of range: say 1 to 17"),
         (["--seeds", "0"], "--seeds 0 is too small"),
         (["--sources", "46"], "--sources 46 is out of range"),
         (["--runs-at-once", "0"], "--runs-at-once 0 is too small"),

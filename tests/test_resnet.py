@@ -219,6 +219,36 @@ def test_layer_names_are_in_forward_order(start):
     assert [tap for tap in seen if tap in mine] == mine
 
 
+def test_dead_taps_are_those_without_a_gradient(start):
+    """On 32×32 images most of the last stage sees one tap of nine; on 64×64 all see data."""
+    network = resnet.ResNet18(classes=10)
+    live = resnet.live_taps(network, (32, 32))
+    middle, corner = slice(1, 2), slice(1, 3)
+    assert live == {
+        "layer4_0/conv1": (corner, corner),
+        "layer4_0/conv2": (middle, middle),
+        "layer4_1/conv1": (middle, middle),
+        "layer4_1/conv2": (middle, middle),
+    }
+    assert resnet.live_taps(network, (64, 64)) == {}
+    images = jnp.asarray(batches()[0][0])
+
+    @jax.jit
+    def gradient(params):
+        def total(params):
+            logits: Any = network.apply({**start, "params": params}, images, train=False)
+            return logits.sum()
+
+        return jax.grad(total)(params)
+
+    grads = gradient(start["params"])
+    for name in filters.layer_names(start["params"]):
+        seen = np.abs(np.asarray(filters.get_kernel(grads, name))).max(axis=(2, 3)) > 0
+        expected = np.zeros_like(seen)
+        expected[live.get(name, (slice(None), slice(None)))] = True
+        np.testing.assert_array_equal(seen, expected, err_msg=name)
+
+
 def test_convolutions_start_normal_with_fan_out(start):
     everything = []
     for name in filters.layer_names(start["params"]):

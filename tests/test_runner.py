@@ -33,12 +33,15 @@ def dataset():
 
 def make_runner(dataset, folder, settings=SETTINGS, variants=("random", "scaled"), **changed):
     known = {
-        "random": runner.Variant("random", "Random", initializers.unchanged(), {"kind": "random"}),
-        "scaled": runner.Variant("scaled", "Half", initializers.scaled(0.5), {"kind": "scaled"}),
-        "sick": runner.Variant("sick", "NaN", initializers.scaled(np.nan), {"kind": "sick"}),
+        name: runner.Variant(name, name, lambda made=made: made, {"kind": name})
+        for name, made in (
+            ("random", initializers.unchanged()),
+            ("scaled", initializers.scaled(0.5)),
+            ("sick", initializers.scaled(np.nan)),
+        )
     }
     evaluation = runner.Evaluation(
-        **{"pairs": ((0, 1), (2, 3)), "seeds": 1, "output": str(folder), **changed}
+        **{"pairs": ((0, 1), (2, 3)), "seeds": 1, "output": str(folder / "out"), **changed}
     )
     return runner.Runner("trial", [known[v] for v in variants], dataset, settings, evaluation)
 
@@ -66,11 +69,12 @@ def test_every_run_is_recorded_with_all_that_decides_it(dataset, tmp_path):
         ("random", "pair-0-1"), ("scaled", "pair-0-1"),
         ("random", "pair-2-3"), ("scaled", "pair-2-3"),
     ]  # fmt: skip
-    assert {r.variant for r in tracking.read_all(tmp_path)} == {"random", "scaled"}
+    assert {r.variant for r in tracking.read_all(tmp_path / "out")} == {"random", "scaled"}
     settings = records[1].settings
     assert settings["data_set"] == "procedural"
     assert settings["data_fingerprint"] == dataset.fingerprint
-    assert settings["training"] == dataclasses.asdict(SETTINGS)
+    assert settings["network"] == "resnet18"
+    assert {"network": "resnet18", **settings["training"]} == dataclasses.asdict(SETTINGS)
     assert settings["initializer"] == {"kind": "scaled"}
     assert len(records[0].curves["val_acc_top1"]) == 2
     assert records[0].wall_seconds > 0
@@ -86,6 +90,23 @@ def test_an_interrupted_experiment_trains_only_what_is_missing(dataset, tmp_path
     assert all(record in both for record in part)
 
 
+def test_what_another_experiment_has_trained_is_taken_over(dataset, tmp_path, monkeypatch):
+    one, two, three, four = (str(tmp_path / name) for name in ("one", "two", "three", "four"))
+    make_runner(dataset, tmp_path, variants=("random",), output=one).run()
+    trained = note_training(monkeypatch)
+    other = make_runner(dataset, tmp_path, variants=("scaled", "random"), output=two)
+    other.experiment = "another"
+    records = other.run()
+    assert {run.variant for run in trained} == {"scaled"}
+    assert {record.experiment for record in records} == {"another"}
+    assert curves(tracking.read_all(two)) == curves(records)
+    # Not with other settings, and not where told to train again.
+    shorter = dataclasses.replace(SETTINGS, epochs=1)
+    make_runner(dataset, tmp_path, shorter, variants=("random",), output=three).run()
+    make_runner(dataset, tmp_path, variants=("random",), output=four, overwrite=True).run()
+    assert len(trained) == 2 + 2 + 2
+
+
 def test_runs_at_once_do_not_change_the_runs(dataset, tmp_path):
     alone = curves(make_runner(dataset, tmp_path / "alone", runs_at_once=1).run())
     together = curves(make_runner(dataset, tmp_path / "together", runs_at_once=3).run())
@@ -93,6 +114,14 @@ def test_runs_at_once_do_not_change_the_runs(dataset, tmp_path):
     for key, values in alone.items():
         losses = [np.asarray(c["train_loss"], float) for c in (values, together[key])]
         np.testing.assert_allclose(*losses, rtol=1e-3)
+
+
+def test_a_task_of_all_classes(dataset, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "make_network", lambda classes, _: SmallNetwork(classes=classes))
+        records = make_runner(dataset, tmp_path, whole=True).run()
+    assert {record.task for record in records} == {"all"}
+    assert all(record.stopped is None for record in records)
 
 
 def test_variants_are_paired_and_seeds_differ(dataset, tmp_path):
@@ -143,7 +172,7 @@ def test_sequential_runs_carry_over_and_fresh_ones_do_not(dataset, tmp_path):
 def test_sequential_trains_a_broken_chain_again(dataset, tmp_path):
     make = lambda: make_runner(dataset, tmp_path, variants=("random",), protocol="sequential")  # noqa: E731
     whole = curves(make().run())
-    (tmp_path / "runs" / "trial-procedural.random.pair-2-3.seed-0.json").unlink()
+    (tmp_path / "out" / "runs" / "trial-procedural.random.pair-2-3.seed-0.json").unlink()
     assert curves(make().run()) == whole
 
 
@@ -158,10 +187,10 @@ def test_sources_are_trained_once_and_reused(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "train_runs", None)  # nothing may be trained now
     again = pretrain.Sources(dataset, SETTINGS, settings).load()
     assert [s.name for s in first] == [s.name for s in again]
-    for a, b in zip(
-        jax.tree.leaves(first[0].variables), jax.tree.leaves(again[0].variables), strict=True
-    ):
-        np.testing.assert_array_equal(a, b)
+    jax.tree.map(np.testing.assert_array_equal, first[0].load(), again[0].load())
+    stored = again[0].stored_params()
+    assert all(not hasattr(leaf, "nbytes") for leaf in jax.tree.leaves(stored))  # not read yet
+    jax.tree.map(np.testing.assert_array_equal, first[0].load()["params"], stored)
 
 
 def test_only_missing_sources_are_trained(dataset, tmp_path, monkeypatch):

@@ -1,7 +1,11 @@
 """Training: one epoch against a loop written out, many runs against one, and what must stop."""
 
 import dataclasses
+import json
 import math
+import os
+import subprocess
+import sys
 from typing import Any
 
 import jax
@@ -11,6 +15,7 @@ import optax
 import pytest
 
 from experiments import augmentation, config, data, protocol, training
+from jaxinit.models import resnet
 from tests.small import SmallNetwork, make_dataset
 
 PAIRS = ((0, 1), (2, 3), (0, 3))
@@ -93,6 +98,30 @@ def test_one_epoch_is_the_loop_written_out(dataset):
     assert float(result.validation.top1) == pytest.approx(hits, abs=0.03)
 
 
+def test_taps_that_see_no_data_are_those_of_steps_with_all(monkeypatch):
+    """On 2×2 images five of the nine taps of the only convolution meet padding alone."""
+    dataset = make_dataset(size=2)
+    settings = dataclasses.replace(SETTINGS, weight_decay=0.1)
+    network: Any = SmallNetwork()
+    assert resnet.live_taps(network, (2, 2)) == {"conv1": (slice(1, 3), slice(1, 3))}
+
+    def train():
+        trainer = training.Trainer(dataset, settings, 10, network)
+        return trainer.train(*tasks_and_starts(trainer, dataset, PAIRS[:1]))
+
+    (left_out,), (fast,) = train()
+    monkeypatch.setattr(resnet, "live_taps", lambda network, size: {})
+    (whole,), (plain,) = train()
+    for name in training.CURVES:
+        np.testing.assert_allclose(curve(left_out, name), curve(whole, name), rtol=1e-4, atol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), fast, plain)
+    # Weight decay has shrunk the dead taps, and the same everywhere.
+    (start,) = tasks_and_starts(training.Trainer(dataset, settings, 10, network), dataset)[1][:1]
+    ratio = fast["params"]["conv1"]["kernel"][0, 0] / start["params"]["conv1"]["kernel"][0, 0]
+    assert 0.3 < float(ratio.mean()) < 0.95
+    np.testing.assert_allclose(ratio, ratio.mean(), rtol=1e-5)
+
+
 def test_metrics_by_hand():
     logits = jnp.log(
         jnp.asarray([[0.5, 0.2, 0.1, 0.1, 0.05, 0.05], [0.4, 0.3, 0.1, 0.1, 0.06, 0.04]])
@@ -113,6 +142,57 @@ def test_many_runs_at_once_are_the_same_runs(trainer, dataset):
             )
         for a, b in zip(jax.tree.leaves(finals[i]), jax.tree.leaves(final), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-4)
+
+
+def test_a_smaller_last_group_fills_up_and_changes_nothing(trainer, dataset):
+    tasks, starts, keys = tasks_and_starts(trainer, dataset)
+    whole, _ = trainer.train(tasks, starts, keys)
+    part, finals = trainer.train(tasks[:2], starts[:2], keys[:2], places=3)
+    assert part == whole[:2]
+    assert len(finals) == 2
+
+
+def test_as_many_runs_at_once_as_memory_holds(trainer, dataset, monkeypatch):
+    task = data.pair_task(dataset, PAIRS[0])
+    assert trainer.runs_that_fit(task) is None  # a CPU does not say how much memory it has
+    start = trainer.init_variables(jax.random.key(0))
+    state = sum(leaf.nbytes for leaf in jax.tree.leaves(start["params"]))
+    counts = {}
+    for times in (1, 1_000, 2_000):
+        monkeypatch.setattr(training, "free_memory", lambda t=times: t * 100.0 * state)
+        counts[times] = trainer.runs_that_fit(task)
+    assert counts[1] >= 1
+    # Parameters, momenta and gradients at least; and twice the memory holds twice the runs.
+    assert counts[1_000] <= 100_000 / 3
+    assert counts[2_000] == pytest.approx(2 * counts[1_000], abs=1)
+
+
+SPREAD = """
+import json
+from experiments import training
+from tests import test_training
+from tests.small import SmallNetwork, make_dataset
+
+dataset = make_dataset()
+trainer = training.Trainer(dataset, test_training.SETTINGS, 10, SmallNetwork())
+assert trainer._mesh.size == 8
+curves, _ = trainer.train(*test_training.tasks_and_starts(trainer, dataset))
+print(json.dumps([c.values for c in curves]))
+"""
+
+
+def test_runs_spread_over_eight_devices_are_the_same_runs(trainer, dataset):
+    flags = "--xla_force_host_platform_device_count=8"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    command = [sys.executable, "-c", SPREAD]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    spread = json.loads(done.stdout.splitlines()[-1])
+    here, _ = trainer.train(*tasks_and_starts(trainer, dataset))
+    assert len(spread) == len(here)
+    for a, b in zip(spread, here, strict=True):
+        for name in training.CURVES:
+            np.testing.assert_allclose(a[name], curve(b, name), rtol=2e-3, atol=1e-6)
 
 
 def test_training_learns_and_the_same_key_gives_the_same_curve(trainer, dataset):

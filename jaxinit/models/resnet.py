@@ -191,6 +191,35 @@ class ResNet18(linen.Module):
         return linen.Dense(self.classes, kernel_init=uniform, bias_init=uniform, name="fc")(x)
 
 
+def live_taps(network: linen.Module, size: tuple[int, int]) -> dict[str, tuple[slice, slice]]:
+    """For each kernel of which some taps never meet data, the rows and columns of the others.
+
+    Args:
+        network: Made of `Conv`; called as `ResNet18` is.
+        size: (height, width) of the images.
+
+    Returns:
+        For each path, such as "layer4_0/conv2", slices of the kernel's first two axes.
+    """
+    live: dict[str, tuple[slice, slice]] = {}
+
+    def note(call: Any, arguments: Any, options: Any, context: Any) -> Any:
+        conv = context.module
+        if isinstance(conv, Conv):
+            rows, columns = (
+                slice(*convolution.live_taps(side, conv.size, conv.stride, conv.size // 2))
+                for side in arguments[0].shape[1:3]
+            )
+            if rows != slice(0, conv.size) or columns != slice(0, conv.size):
+                live["/".join(conv.path)] = (rows, columns)
+        return call(*arguments, **options)
+
+    images = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+    with linen.intercept_methods(note):
+        jax.eval_shape(lambda k, x: network.init(k, x, train=False), jax.random.key(0), images)
+    return live
+
+
 def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n ho wo c"]:
     """Takes 3×3 maxima with stride 2 and padding 1 of values that are not negative.
 

@@ -1,0 +1,96 @@
+"""Experiments 7 and 8: whole filters, aligned over the source models and averaged (figure 6).
+
+On the custom ResNet-18, whose first stage has no residuals, so that its channels can be permuted.
+"""
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from experiments import comparison, config, ingredients, reference
+from experiments.comparison import Figure, Question
+from experiments.runner import Variant
+from jaxinit import alignment, filters
+from jaxinit.types import ParamsInitializer
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment(comparison.Experiment):
+    """What `experiments.alignment` compares."""
+
+    layers: tuple[int, ...] = config.option(
+        (1, 2, 4), "convolutions that are aligned: the first so many, of the 5 without residuals"
+    )
+    optimal: bool = config.option(
+        False, "match filters optimally instead of greedily, as the authors do"
+    )
+
+    def __post_init__(self) -> None:
+        for count in self.layers:
+            config.check(1 <= count <= 5, f"--layers {count} is out of range: say 1 to 5")
+        config.check(
+            self.training.network == "custom",
+            f"--network {self.training.network} has residuals in its first stage, whose channels "
+            "cannot be aligned layer by layer: say custom",
+        )
+
+
+_QUICK, _PAPER = comparison.quick("alignment"), comparison.paper("alignment")
+PRESETS = {
+    "quick": Alignment(
+        **_QUICK | {"training": dataclasses.replace(_QUICK["training"], network="custom")}
+    ),
+    "paper": Alignment(
+        **_PAPER
+        | {"training": config.Training(network="custom"), "sources": config.Sources(sources=6)}
+    ),
+}
+
+
+def ask(settings: Alignment, made_of: ingredients.Ingredients) -> Question:
+    """Lists random initialisation and a variant a number of layers."""
+
+    @functools.cache
+    def means() -> dict[str, Any]:
+        models = [source.load() for source in made_of.sources()]
+        symmetry = alignment.resnet18(residual_first_stage=False)
+        deepest = max(settings.layers)
+        return alignment.align_layers(models, symmetry, deepest, optimal=settings.optimal)[1]
+
+    variants = [ingredients.random()]
+    authors: dict[str, str | None] = {"random": reference.CUSTOM_RANDOM}
+    for count in settings.layers:
+        how = "optimal" if settings.optimal else "greedy"
+        described = {"kind": "aligned", "layers": count, "matching": how}
+        described["sources"] = list(made_of.names())
+        variants.append(
+            Variant(
+                f"aligned-{count}" + ("-optimal" if settings.optimal else ""),
+                f"Aligned, {count} layer{'s' if count > 1 else ''}",
+                lambda count=count: _first(means(), count),
+                described,
+            )
+        )
+        if not settings.optimal:
+            authors[variants[-1].name] = reference.for_alignment(
+                count, models=settings.sources.sources
+            )
+    shown = tuple(variant.name for variant in variants)
+    return Question(variants, [Figure("figure6", "Aligned filters", shown)], authors)
+
+
+def _first(means: dict[str, Any], count: int) -> ParamsInitializer:
+    """Fills the first so many layers with the means of their groups."""
+    kernels = {name: means[name] for name in list(means)[:count]}
+    return lambda key, params: filters.set_kernels(params, kernels)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the experiment and says where everything lies."""
+    comparison.main("alignment", PRESETS, ask, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

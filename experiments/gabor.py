@@ -1,0 +1,53 @@
+"""Experiment 3: Gabor filters in the first layers, and in how many (figure 7)."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+
+from experiments import comparison, config, ingredients, reference
+from experiments.comparison import Figure, Question
+
+
+@dataclasses.dataclass(frozen=True)
+class Gabor(comparison.Experiment):
+    """What `experiments.gabor` compares."""
+
+    layers: tuple[int, ...] = config.option(
+        (1, 2, 6, 10, 17), "convolutions that are initialised: the first so many of 17"
+    )
+    identical: bool = config.option(
+        False, "the same Gabor filters in all runs, as in the authors' program"
+    )
+
+    def __post_init__(self) -> None:
+        for count in self.layers:
+            config.check(1 <= count <= 17, f"--layers {count} is out of range: say 1 to 17")
+
+
+PRESETS = {
+    "quick": Gabor(layers=(1, 6, 17), **comparison.quick("gabor")),
+    "paper": Gabor(**comparison.paper("gabor")),
+}
+
+
+def ask(settings: Gabor, made_of: ingredients.Ingredients) -> Question:
+    """Lists random initialisation and a variant a number of layers."""
+    del made_of
+    variants = [ingredients.random()]
+    authors: dict[str, str | None] = {"random": reference.RANDOM}
+    for count in settings.layers:
+        variant = ingredients.gabor(count, identical=settings.identical)
+        variants.append(variant)
+        authors[variant.name] = reference.for_gabor(count)
+    shown = tuple(variant.name for variant in variants)
+    figure = Figure("figure7", "Layers of Gabor filters", shown, "sequential")
+    return Question(variants, [figure], authors)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the experiment and says where everything lies."""
+    comparison.main("gabor", PRESETS, ask, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,201 @@
+"""What the experiments start networks from: source models, the banks of their filters, variants."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+
+from experiments import config, data, pretrain, tracking
+from experiments.errors import UserError
+from experiments.progress import Progress, say
+from experiments.runner import Variant
+from jaxinit import banks, initializers
+
+LAYERS = 17
+DISTANCES = ("euclidean", "fourier", "fourier_real", "cosine")
+_BANK_SEED = 0
+_GABOR_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Clustering:
+    """How filters are clustered."""
+
+    distances: tuple[str, ...] = config.option(
+        ("euclidean", "fourier"),
+        "distances between slices of filters; fourier is that of magnitudes, fourier_real of real "
+        "parts (the authors' program)",
+        choices=DISTANCES,
+    )
+    representative: str = config.option(
+        "auto",
+        "the filter that stands for a cluster: centroid (mean of its members), medoid (the member "
+        "nearest its centre), member (a random one), inverse (the centre transformed back); auto: "
+        "centroid, but member for fourier, whose clusters hold filters and their negatives alike, "
+        "and inverse for fourier_real",
+        choices=("auto", "centroid", "medoid", "member", "inverse"),
+    )
+    restarts: int = config.option(3, "times that k-means starts anew; the best is kept")
+
+    def __post_init__(self) -> None:
+        config.check(self.restarts >= 1, f"--restarts {self.restarts} is too small: say 1 or more")
+
+    def resolved(self, distance: str) -> str:
+        """How a cluster becomes a filter (`jaxinit.banks.REPRESENTATIVES` says what follows)."""
+        if self.representative != "auto":
+            return self.representative
+        return {"fourier": "member", "fourier_real": "inverse"}.get(distance, "centroid")
+
+
+def random() -> Variant:
+    """The network's own default start."""
+    return Variant("random", "Random", initializers.unchanged, {"kind": "random"})
+
+
+def gabor(layers: int, *, identical: bool = False) -> Variant:
+    """Gabor filters in the first layers; identical: the same in all runs, as the authors'."""
+    draw = initializers.gabor(layers=layers)
+    if identical:
+        return Variant(
+            f"gabor-{layers}-identical",
+            f"Gabor, {_layers(layers)}, identical",
+            lambda: lambda key, params: draw(jax.random.key(_GABOR_SEED), params),
+            {"kind": "gabor", "layers": layers, "identical": True},
+        )
+    label, settings = f"Gabor, {_layers(layers)}", {"kind": "gabor", "layers": layers}
+    return Variant(f"gabor-{layers}", label, lambda: draw, settings)
+
+
+def _layers(count: int) -> str:
+    return f"{count} layer{'s' if count > 1 else ''}"
+
+
+def distance_label(distance: str) -> str:
+    """Names a distance in figures and tables."""
+    return {"fourier_real": "Fourier (real part)"}.get(distance, distance.capitalize())
+
+
+class Ingredients:
+    """The source models of one experiment, trained when first asked for, and what is made of them.
+
+    Args:
+        dataset: Its superclasses 0–9 are the clustering half.
+        training: As given to the experiment.
+        sources: How many models at most, and how they are trained.
+        clustering: How their filters are clustered.
+        overwrite: Train models and fit banks again.
+        progress: Of all that is to be done, if not of the source models alone.
+    """
+
+    def __init__(
+        self,
+        dataset: data.Dataset,
+        training: config.Training,
+        sources: config.Sources,
+        clustering: Clustering,
+        *,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        self._sources = pretrain.Sources(
+            dataset, training, sources, overwrite=overwrite, progress=progress
+        )
+        self._clustering = clustering
+        self._overwrite = overwrite
+        self._loaded: list[pretrain.Source] | None = None
+
+    def work(self) -> dict[str, float]:
+        """For each source model that is still to be trained, how many pixels it trains on."""
+        return self._sources.work()
+
+    @property
+    def folder(self) -> Path:
+        """Where the models and the banks lie."""
+        return self._sources.folder
+
+    def names(self) -> tuple[str, ...]:
+        """Where each source model comes from, without training or loading any."""
+        return self._sources.names()
+
+    def sources(self) -> list[pretrain.Source]:
+        """All source models, trained where they are missing."""
+        if self._loaded is None:
+            self._loaded = self._sources.load()
+        return self._loaded
+
+    def pretrained(self) -> Variant:
+        """The first source model as it is."""
+        return Variant(
+            "pretrained",
+            "Pretrained",
+            lambda: initializers.pretrained(self.sources()[0].load()["params"]),
+            {"kind": "pretrained", "source": self.names()[0]},
+        )
+
+    def clustered(
+        self, distance: str, k: int, *, models: int | None = None, layers: int = LAYERS
+    ) -> Variant:
+        """Filters drawn from k clusters a layer.
+
+        Args:
+            distance: Between slices.
+            k: Number of clusters of each layer.
+            models: Only the first so many source models; all where not given, and then not in the
+                variant's name.
+            layers: How many convolutions are initialised; in the name where not all.
+        """
+        name, label = f"{distance}-k{k}", f"{distance_label(distance)}, {k} cluster"
+        label += "s" if k > 1 else ""
+        if models is not None:
+            name, label = f"{name}-m{models}", f"{label}, {models} models"
+        if layers != LAYERS:
+            name, label = f"{name}-l{layers}", f"{label}, {_layers(layers)}"
+        if self._clustering.representative != "auto":
+            name = f"{name}-{self._clustering.representative}"
+            label = f"{label}, {self._clustering.representative}"
+        settings = {
+            "kind": "clustered",
+            "clusters": k,
+            "distance": distance,
+            "representative": self._clustering.resolved(distance),
+            "restarts": self._clustering.restarts,
+            "layers": layers,
+            "sources": list(self.names()[:models]),
+        }
+        return Variant(
+            name,
+            label,
+            lambda: initializers.clustered(self._bank(distance, k, models), layers=layers),
+            settings,
+        )
+
+    def bank_path(self, distance: str, k: int, models: int | None = None) -> Path:
+        """Where the bank of such a variant is kept."""
+        count = len(self.names()[:models])
+        stem = f"{distance}-k{k}-m{count}-{self._clustering.resolved(distance)}"
+        return self.folder / "banks" / f"{stem}-restarts-{self._clustering.restarts}.npz"
+
+    def _bank(self, distance: str, k: int, models: int | None) -> banks.FilterBank:
+        """Fits one bank and keeps it; takes what is kept where it was made from the same."""
+        asked = {
+            "clusters": k,
+            "distance": distance,
+            "representative": self._clustering.resolved(distance),
+            "sources": self.names()[:models],
+        }
+        path = self.bank_path(distance, k, models)
+        try:
+            if path.exists() and not self._overwrite:
+                kept = banks.load(path)
+                if all(getattr(kept.provenance, name) == value for name, value in asked.items()):
+                    return kept
+            params = [source.stored_params() for source in self.sources()[:models]]
+            say(f"clustering the filters of {len(params)} models: {distance}, k = {k}")
+            key, restarts = jax.random.key(_BANK_SEED), self._clustering.restarts
+            bank = banks.fit(key, params, restarts=restarts, **asked)
+            with tracking.writing_to(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                banks.save(bank, path)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        return bank

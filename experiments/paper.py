@@ -1,0 +1,91 @@
+"""The whole paper in one command: every experiment, what they share made once, and the report.
+
+Killed at any moment, it goes on from there.
+"""
+
+import argparse
+import dataclasses
+import importlib
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments import comparison, report, runner
+from experiments.errors import exit_status
+from experiments.progress import Progress, clock, say
+
+ORDER = (
+    "baselines", "clusters", "gabor", "layers", "models", "alignment", "tiny_imagenet", "search",
+)  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs everything, with one progress, and says where it lies."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.paper", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument(
+        "--preset",
+        choices=("quick", "paper"),
+        default="quick",
+        help="quick (embedded images, small) or paper (its grid) (default: quick)",
+    )
+    parser.add_argument(
+        "--experiments", nargs="+", choices=ORDER, default=ORDER, help="which (default: all)"
+    )
+    parser.add_argument(
+        "--data-dir",
+        help="folder of the prepared data sets (TFDS's own setting where not given)",
+    )
+    parser.add_argument(
+        "--runs-at-once",
+        type=int,
+        help="runs trained at once (1 on a CPU, else what memory holds, where not given)",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("output"), help="folder of all (default: output)"
+    )
+    options = parser.parse_args(argv)
+    start = time.monotonic()
+    with exit_status():
+        runner.setup_compilation_cache()
+        progress = Progress(0)
+        for plan in plans(options, progress):
+            plan.run()
+        for path in report.write(options.output, options.output / "report"):
+            print(f"  {path}")
+        print(f"finished in {clock(time.monotonic() - start)}")
+
+
+def plans(options: argparse.Namespace, progress: Progress) -> list[comparison.Plan]:
+    """Plans all experiments, and tells the progress what is to be done, each thing once."""
+    made: list[comparison.Plan] = []
+    work: dict[str, float] = {}
+    for name in options.experiments:
+        module = importlib.import_module(f"experiments.{name}")
+        settings = _placed(module.PRESETS[options.preset], name, options)
+        made.append(comparison.plan(name, settings, module.ask, progress))
+        work |= made[-1].work()
+    progress.expect(sum(work.values()))
+    say(f"{len(made)} experiments; {len(work)} runs and source models to train")
+    return made
+
+
+def _placed(
+    settings: comparison.Experiment, name: str, options: argparse.Namespace
+) -> comparison.Experiment:
+    """Puts an experiment's folders where they belong, and its data where they are."""
+    output = str(options.output / name)
+    return dataclasses.replace(
+        settings,
+        data=dataclasses.replace(settings.data, data_dir=options.data_dir),
+        sources=dataclasses.replace(settings.sources, models_dir=str(options.output / "sources")),
+        evaluation=dataclasses.replace(
+            settings.evaluation, output=output, runs_at_once=options.runs_at_once
+        ),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,215 @@
+"""The whole paper on one page: every figure and table, from what was recorded, beside the authors'.
+
+Reads the summaries that the experiments wrote and nothing else; what has not been run is shown as
+not run. Writes `report.html`, which holds its figures, `report.md`, and each figure as PNG and SVG.
+"""
+
+import argparse
+import base64
+import html
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments import comparison, plotting, reference, statistics, tracking
+from experiments.errors import UserError, exit_status
+from experiments.tracking import RunRecord
+
+
+class Section(NamedTuple):
+    """A part of the page."""
+
+    title: str
+    experiment: str
+    figures: tuple[str, ...]  # how the stems of its figures begin
+
+
+SECTIONS = (
+    Section("Figure 2: ways of starting a network", "clusters", ("figure2",)),
+    Section("Figure 3: number of clusters", "clusters", ("figure3", "final_accuracy")),
+    Section("Figure 4: number of initialised layers", "layers", ("figure4", "final_accuracy")),
+    Section("Figure 5: number of source models", "models", ("figure5", "final_accuracy")),
+    Section("Figure 6: aligned filters", "alignment", ("figure6", "final_accuracy")),
+    Section("Figure 7: layers of Gabor filters", "gabor", ("figure7", "final_accuracy")),
+    Section("Figure 8: the first layer alone", "layers", ("figure8",)),
+    Section("Figure 9: an unseen data set", "tiny_imagenet", ("figure9", "final_accuracy")),
+    Section("Baselines", "baselines", ("baselines", "final_accuracy")),
+    Section("Hyper-parameter search", "search", ("search", "final_accuracy")),
+)
+_TABLE_EPOCHS = (5, 15)  # of the paper's table 1
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1a1a1a; --paper: #ffffff; --line: #d0d0d0;
+        --quiet: #666666; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --paper: #16181c;
+        --line: #3a3d44; --quiet: #a0a0a0; } }
+body { color: var(--ink); background: var(--paper); font: 16px/1.5 system-ui, sans-serif;
+       max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+img { width: 100%; background: #ffffff; border: 1px solid var(--line); border-radius: 4px;
+      margin: 0.5rem 0; }
+.table { overflow-x: auto; }
+table { border-collapse: collapse; font-size: 0.9rem; margin: 1rem 0; }
+th, td { border-bottom: 1px solid var(--line); padding: 0.25rem 0.75rem 0.25rem 0;
+         text-align: left; white-space: nowrap; }
+.quiet { color: var(--quiet); }
+nav a { margin-right: 1rem; }
+"""
+
+
+class Found(NamedTuple):
+    """What one experiment recorded, drawn."""
+
+    records: list[RunRecord]
+    table: str
+    figures: dict[str, plotting.Figure]
+    subtitle: str
+
+
+def find(results: Path, experiment: str) -> Found | None:
+    """Reads the summary of one experiment below a folder, None where there is none.
+
+    Raises:
+        UserError: If the file is damaged, or there are several.
+    """
+    names = (f"{experiment}.json", f"{experiment}-procedural.json")
+    files = sorted(file for name in names for file in results.glob(f"**/{name}"))
+    if not files:
+        return None
+    if len(files) > 1:
+        listed = ", ".join(str(file) for file in files)
+        raise UserError(f"{experiment} was run several times ({listed}): give the folder of one")
+    records, shown = statistics.read_summary(files[0])
+    try:
+        table, figures = comparison.draw(records, shown)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{files[0]} does not say what to show ({error!r}): run {experiment} again"
+        ) from error
+    return Found(records, table, figures, shown["subtitle"])
+
+
+def table_1(records: Sequence[RunRecord], labels: Mapping[str, str]) -> str:
+    """The paper's table 1 in Markdown: accuracies after 5 and 15 epochs, ours and the authors'."""
+    summaries = statistics.summarize(records)
+    lines = ["| variant | n | epoch 5 | epoch 15 | authors, epoch 5 | epoch 15 |"]
+    lines.append("|---|---|---|---|---|---|")
+    kinds = {"random": "random", "pretrained": "pretrained"}
+    for variant, summary in summaries.items():
+        cells = [labels.get(variant, variant), str(summary.n)]
+        for epoch in _TABLE_EPOCHS:
+            ran = len(summary.mean) >= epoch
+            values = [r.curves["val_acc_top1"][epoch - 1] for r in records if r.variant == variant
+                      and r.stopped is None] if ran else []  # fmt: skip
+            cells.append(statistics.mean_std([v for v in values if v is not None]))
+        theirs = reference.for_tiny_imagenet(kinds.get(variant, "clustered"))
+        curve = np.array(reference.curve(theirs)) if theirs else np.array([])
+        cells += [f"{curve[epoch - 1]:.1f}" for epoch in _TABLE_EPOCHS]
+        lines.append(f"| {' | '.join(cells)} |")
+    note = "The authors clustered by the real parts of the transforms, 3 clusters of 6 models."
+    return "\n".join([*lines, "", note, ""])
+
+
+def write(results: Path, output: Path) -> list[Path]:
+    """Draws everything and writes the page.
+
+    Returns:
+        What was written.
+    """
+    found = {name: find(results, name) for name in dict.fromkeys(s.experiment for s in SECTIONS)}
+    if not any(found.values()):
+        raise UserError(f"no experiment has written its summary below {results}: run one first")
+    with tracking.writing_to(output):
+        output.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    page, text = [_head(found)], ["# The paper, run again", ""]
+    for number, section in enumerate(SECTIONS):
+        page.append(f'<h2 id="s{number}">{html.escape(section.title)}</h2>')
+        text += [f"## {section.title}", ""]
+        one = found[section.experiment]
+        if one is None:
+            words = f"Not run: python -m experiments.{section.experiment}"
+            page.append(f'<p class="quiet">{html.escape(words)}</p>')
+            text += [words, ""]
+            continue
+        page.append(f'<p class="quiet">{html.escape(one.subtitle)}</p>')
+        text += [one.subtitle, ""]
+        for stem, figure in one.figures.items():
+            if stem.startswith(section.figures):
+                name = f"{section.experiment}-{stem}"
+                name = tracking.output_name(name, one.records)
+                written += plotting.save(figure, output, name)
+                page.append(_image(figure, f"{section.title} ({stem})"))
+                text += [f"![{stem}]({name}.png)", ""]
+        tables = [one.table] if section.figures[0] != "figure8" else []
+        if section.experiment == "tiny_imagenet":
+            tables.append(table_1(one.records, {}))
+        for table in tables:
+            page.append(_table(table))
+            text += [table, ""]
+    page.append("</body></html>\n")
+    with tracking.writing_to(output):
+        written.append(tracking.write_text("\n".join(page), output / "report.html"))
+        written.append(tracking.write_text("\n".join(text), output / "report.md"))
+    return written
+
+
+def _head(found: Mapping[str, Found | None]) -> str:
+    links = " ".join(
+        f'<a href="#s{number}">{html.escape(section.title.split(":")[0])}</a>'
+        for number, section in enumerate(SECTIONS)
+        if found[section.experiment]
+    )
+    ran = sum(len(one.records) for one in found.values() if one)
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>The paper, run again</title><style>{_STYLE}</style></head><body>"
+        f"<h1>The paper, run again</h1><p>{ran} runs. Lines are means over runs; the authors’ "
+        "curves are dashed where the setting is theirs. Every section says data, tasks, seeds, "
+        f"protocol and device.</p><nav>{links}</nav>"
+    )
+
+
+def _image(figure: plotting.Figure, words: str) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{html.escape(words)}" src="data:image/png;base64,{data}">'
+
+
+def _table(markdown: str) -> str:
+    """Turns a table in Markdown, with the notes below it, into HTML."""
+    rows, notes = [], []
+    for line in markdown.splitlines():
+        if line.startswith("|"):
+            cells = [html.escape(cell.strip()) for cell in line.strip("|").split("|")]
+            if not all(set(cell) <= {"-"} for cell in cells):
+                kind = "td" if rows else "th"
+                rows.append("".join(f"<{kind}>{cell}</{kind}>" for cell in cells))
+        elif line.strip():
+            notes.append(f'<p class="quiet">{html.escape(line)}</p>')
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f'<div class="table"><table>{body}</table></div>{"".join(notes)}'
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Writes the report and says where."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.report", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--results", type=Path, default=Path("output"), help="folder of the runs")
+    parser.add_argument(
+        "--output", type=Path, help="folder of the report (default: report, in that of the runs)"
+    )
+    options: Any = parser.parse_args(argv)
+    with exit_status():
+        for path in write(options.results, options.output or options.results / "report"):
+            print(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""The hyper-parameter search: learning rate × plateau rule × normalisation, on clustering pairs.
+
+From random starts on four pairs, 30 epochs; the paper chooses by the mean of the last epochs'
+validation accuracies.
+"""
+
+import dataclasses
+import itertools
+import sys
+from collections.abc import Sequence
+
+from experiments import comparison, config, ingredients, runner
+from experiments.comparison import Figure, Question
+
+_PAIRS = ((2, 4), (3, 5), (4, 6), (5, 8))
+
+
+@dataclasses.dataclass(frozen=True)
+class Search(comparison.Experiment):
+    """What `experiments.search` compares."""
+
+    learning_rates: tuple[float, ...] = config.option((0.1, 0.01), "learning rates to try")
+    schedules: tuple[str, ...] = config.option(
+        ("published", "constant"),
+        "schedules to try: with the authors' plateau rule of five epochs, and without",
+        choices=("published", "report", "constant", "cosine"),
+    )
+
+
+_QUICK, _PAPER = comparison.quick("search"), comparison.paper("search")
+PRESETS = {
+    "quick": Search(
+        **_QUICK
+        | {
+            "training": config.Training(epochs=4),
+            "evaluation": dataclasses.replace(_QUICK["evaluation"], pairs=_PAIRS[:1]),
+        }
+    ),
+    "paper": Search(
+        **_PAPER
+        | {
+            "training": config.Training(epochs=30),
+            "evaluation": runner.Evaluation(pairs=_PAIRS, output="output/search"),
+        }
+    ),
+}
+
+
+def ask(settings: Search, made_of: ingredients.Ingredients) -> Question:
+    """Lists every combination, each a random start trained in its way."""
+    del made_of
+    start, variants = ingredients.random(), []
+    for rate, schedule, normalize in itertools.product(
+        settings.learning_rates, settings.schedules, (True, False)
+    ):
+        plateau = "no plateau rule" if schedule == "constant" else f"{schedule} plateau rule"
+        variants.append(
+            dataclasses.replace(
+                start,
+                name=f"rate-{rate}-{schedule}{'' if normalize else '-raw'}",
+                label=f"{rate}, {plateau}, {'' if normalize else 'not '}normalised",
+                training=dataclasses.replace(
+                    settings.training, learning_rate=rate, schedule=schedule, normalize=normalize
+                ),
+            )
+        )
+    names = tuple(variant.name for variant in variants)
+    figure = Figure("search", "Learning rate, schedule, normalisation", names)
+    return Question(variants, [figure], baseline=names[0])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the experiment and says where everything lies."""
+    comparison.main("search", PRESETS, ask, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

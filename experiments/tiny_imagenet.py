@@ -1,0 +1,65 @@
+"""Experiments 9 to 11: an unseen data set, Tiny ImageNet, from source models of CIFAR-100.
+
+All 200 classes in one task, without augmentation (figure 9 and table 1). The pretrained network's
+last layer has other classes and keeps its random start.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+
+from experiments import comparison, config, ingredients, runner
+from experiments.comparison import Figure, Question
+
+
+@dataclasses.dataclass(frozen=True)
+class TinyImageNet(comparison.Experiment):
+    """What `experiments.tiny_imagenet` compares."""
+
+    clusters: int = config.option(3, "number of clusters")
+
+    def __post_init__(self) -> None:
+        config.check(self.clusters >= 1, f"--clusters {self.clusters} is too small: say 1 or more")
+
+
+_QUICK = comparison.quick("tiny_imagenet")
+PRESETS = {
+    "quick": TinyImageNet(
+        **_QUICK
+        | {
+            "clustering": ingredients.Clustering(distances=("fourier",), restarts=1),
+            "training": dataclasses.replace(_QUICK["training"], epochs=3, augment=False),
+            "evaluation": dataclasses.replace(_QUICK["evaluation"], whole=True),
+        }
+    ),
+    "paper": TinyImageNet(
+        clustering=ingredients.Clustering(distances=("fourier", "fourier_real")),
+        data=config.Data(dataset="tiny_imagenet"),
+        training=config.Training(augment=False),
+        sources=config.Sources(sources=6, source_dataset="cifar100"),
+        evaluation=runner.Evaluation(whole=True, output="output/tiny_imagenet"),
+    ),
+}
+
+
+def ask(settings: TinyImageNet, made_of: ingredients.Ingredients) -> Question:
+    """Lists random, pretrained and clustered initialisation."""
+    variants = [ingredients.random(), made_of.pretrained()]
+    authors = {"random": "tiny_imagenet_random_models"}
+    authors["pretrained"] = "tiny_imagenet_pretrained_models"
+    for distance in settings.clustering.distances:
+        variants.append(made_of.clustered(distance, settings.clusters))
+        # What they call Fourier is the distance between real parts.
+        if (distance, settings.clusters, settings.sources.sources) == ("fourier_real", 3, 6):
+            authors[variants[-1].name] = "tiny_imagenet_clustered_models"
+    shown = tuple(variant.name for variant in variants)
+    return Question(variants, [Figure("figure9", "An unseen data set", shown)], authors)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the experiment and says where everything lies."""
+    comparison.main("tiny_imagenet", PRESETS, ask, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
