@@ -39,7 +39,7 @@ def quick(experiment: str) -> dict[str, Any]:
     return {
         "clustering": ingredients.Clustering(restarts=1),
         "data": pretrain.QUICK.data,
-        "training": config.Training(epochs=8, schedule="cosine"),
+        "training": pretrain.QUICK.training,
         "sources": pretrain.QUICK.sources,
         "evaluation": runner.Evaluation(
             pairs=((10, 11), (16, 19)), seeds=1, output=f"output/{experiment}"

@@ -22,12 +22,14 @@ class Progress:
         self._stream = sys.stderr if stream is None else stream
         self._rewrite = self._stream.isatty()
         self._done = 0.0
-        self._start = self._said = time.monotonic()
+        self._first: tuple[float, float] | None = None  # when the first epoch was done, its work
+        self._said = time.monotonic()
 
     def expect(self, total: float) -> None:
         """Sets how much is to be done in all, and starts the clock anew."""
         self._total = total
-        self._start = self._said = time.monotonic()
+        self._first = None
+        self._said = time.monotonic()
 
     def epoch(
         self, label: str, epoch: int, epochs: int, accuracies: Sequence[float], work: float = 1
@@ -35,15 +37,19 @@ class Progress:
         """Tells that one epoch of `len(accuracies)` runs at once is done, each so much work."""
         self._done += work * len(accuracies)
         now = time.monotonic()
+        # The first epoch says nothing of the others: it took the compilation, too.
+        self._first = self._first or (now, self._done)
         if not (self._rewrite or epoch == epochs or now - self._said > _QUIET_SECONDS):
             return
         self._said = now
         mean = sum(accuracies) / len(accuracies)
-        left = (now - self._start) / self._done * (self._total - self._done)
         text = (
             f"[{100 * self._done / self._total:3.0f} %] {label}: epoch {epoch}/{epochs}, "
-            f"validation accuracy {mean:.1f} %, about {clock(left)} left"
+            f"validation accuracy {mean:.1f} %"
         )
+        if self._first != (now, self._done):
+            seconds, done = now - self._first[0], self._done - self._first[1]
+            text += f", about {clock(seconds / done * (self._total - self._done))} left"
         if self._rewrite:
             end = "\n" if epoch == epochs else ""
             self._stream.write(f"\r\x1b[K{text}{end}")

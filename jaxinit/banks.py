@@ -281,12 +281,18 @@ def _medoids(points: Float[Array, "n f"], found: kmeans.KMeansResult) -> Int32[A
 def _members(
     key: PRNGKey, labels: Int32[Array, " n"], sizes: Float[Array, " k"], count: int
 ) -> Int[Array, "k m"]:
-    shuffled = jax.random.permutation(key, labels.shape[0])
-    by_cluster = shuffled[jnp.argsort(labels[shuffled], stable=True)]
-    sizes = sizes.astype(jnp.int32)
-    starts = jnp.cumsum(sizes) - sizes
-    places = starts[:, None] + jnp.arange(count)[None] % jnp.maximum(sizes, 1)[:, None]
-    return by_cluster[jnp.minimum(places, labels.shape[0] - 1)]
+    """Draws members of each cluster without replacement, and repeats those of small ones."""
+    lots = jax.random.uniform(key, labels.shape)
+    places = jnp.arange(min(count, labels.shape[0]))
+
+    def highest(cluster: tuple[Array, Array]) -> Array:
+        number, size = cluster
+        drawn = jax.lax.top_k(jnp.where(labels == number, lots, -1), len(places))[1]
+        return drawn[jnp.arange(count) % jnp.clip(size, 1, len(places))]
+
+    # One cluster after the other: sorting all points would take XLA far longer.
+    clusters = (jnp.arange(sizes.shape[0], dtype=jnp.int32), sizes.astype(jnp.int32))
+    return jax.lax.map(highest, clusters)
 
 
 def draw(
