@@ -147,13 +147,23 @@ class Plan(NamedTuple):
         return [*written, self.runner.folder / "runs", self.made_of.folder]
 
 
-def plan(experiment: str, settings: Experiment, ask: Ask, progress: Progress | None = None) -> Plan:
+def _nothing(settings: Any, made_of: ingredients.Ingredients) -> Question:
+    del settings, made_of
+    return Question([], [])
+
+
+def plan(
+    experiment: str,
+    settings: Experiment,
+    ask: Ask = _nothing,
+    progress: Progress | None = None,
+) -> Plan:
     """Loads the images and asks the question, but trains nothing yet.
 
     Args:
         experiment: The name of its module.
         settings: What it compares.
-        ask: Makes the question of the settings.
+        ask: Makes the question of the settings; without it nothing is compared.
         progress: Of all that is to be done, where that is more than this experiment.
     """
     tracking.check_writable(Path(settings.evaluation.output))
@@ -259,10 +269,14 @@ def describe(
 ) -> str:
     """Says what the runs have in common: data, tasks, protocol, sources, device."""
     evaluation = settings.evaluation
-    pairs = len({record.task for record in records})
-    tasks = "all classes" if evaluation.whole else f"{pairs} pairs"
+    tasks = _count(len({record.task for record in records}), "pair")
     return (
-        f"{dataset.title}: {tasks} × {evaluation.seeds} seeds a variant, "
-        f"{evaluation.protocol} runs, {settings.sources.sources} source models, "
+        f"{dataset.title}: {'all classes' if evaluation.whole else tasks} × "
+        f"{_count(evaluation.seeds, 'seed')} a variant, {evaluation.protocol} runs, "
+        f"{_count(settings.sources.sources, 'source model')}, "
         f"{records[0].environment['device']}"
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -56,7 +56,7 @@ PRESETS = {
 
 def run(settings: Filters) -> list[Path]:
     """Trains one network for each distance, and draws."""
-    plan = comparison.plan("filters", settings, _no_question)
+    plan = comparison.plan("filters", settings)
     folder, dataset = Path(settings.evaluation.output), plan.dataset
     pair = settings.evaluation.tasks()[0]
     suffix = "-procedural" if dataset.name == "procedural" else ""
@@ -83,14 +83,9 @@ def run(settings: Filters) -> list[Path]:
             slices=_SLICES,
         )
         written += plotting.save(figure, folder, f"figure10-{distance}{suffix}")
-        bank = banks.load(plan.made_of.bank_path(distance, settings.clusters))
+        bank = plan.made_of.bank(distance, settings.clusters)
         written += plotting.save(_clusters(bank, about), folder, f"clusters-{distance}{suffix}")
     return written
-
-
-def _no_question(settings: Any, made_of: ingredients.Ingredients) -> comparison.Question:
-    del settings, made_of
-    return comparison.Question([], [])
 
 
 def _kernel(variables: Any, name: str) -> np.ndarray:

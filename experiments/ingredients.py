@@ -133,7 +133,13 @@ class Ingredients:
         )
 
     def clustered(
-        self, distance: str, k: int, *, models: int | None = None, layers: int = LAYERS
+        self,
+        distance: str,
+        k: int,
+        *,
+        models: int | None = None,
+        layers: int = LAYERS,
+        representative: str | None = None,
     ) -> Variant:
         """Filters drawn from k clusters a layer.
 
@@ -143,7 +149,10 @@ class Ingredients:
             models: Only the first so many source models; all where not given, and then not in the
                 variant's name.
             layers: How many convolutions are initialised; in the name where not all.
+            representative: The filter that stands for a cluster; as the options say where not
+                given.
         """
+        chosen = representative or self._clustering.resolved(distance)
         name, label = f"{distance}-k{k}", f"{distance_label(distance)}, {k} cluster"
         label += "s" if k > 1 else ""
         if models is not None:
@@ -157,7 +166,7 @@ class Ingredients:
             "kind": "clustered",
             "clusters": k,
             "distance": distance,
-            "representative": self._clustering.resolved(distance),
+            "representative": chosen,
             "restarts": self._clustering.restarts,
             "layers": layers,
             "sources": list(self.names()[:models]),
@@ -165,32 +174,41 @@ class Ingredients:
         return Variant(
             name,
             label,
-            lambda: initializers.clustered(self._bank(distance, k, models), layers=layers),
+            lambda: initializers.clustered(
+                self.bank(distance, k, models=models, representative=chosen), layers=layers
+            ),
             settings,
         )
 
-    def bank_path(self, distance: str, k: int, models: int | None = None) -> Path:
-        """Where the bank of such a variant is kept."""
-        count = len(self.names()[:models])
-        stem = f"{distance}-k{k}-m{count}-{self._clustering.resolved(distance)}"
-        return self.folder / "banks" / f"{stem}-restarts-{self._clustering.restarts}.npz"
+    def bank(
+        self,
+        distance: str,
+        k: int,
+        *,
+        models: int | None = None,
+        representative: str | None = None,
+    ) -> banks.FilterBank:
+        """Fits one bank and keeps it; takes what is kept where it was made from the same.
 
-    def _bank(self, distance: str, k: int, models: int | None) -> banks.FilterBank:
-        """Fits one bank and keeps it; takes what is kept where it was made from the same."""
+        Arguments are as of `clustered`.
+        """
+        chosen = representative or self._clustering.resolved(distance)
         asked = {
             "clusters": k,
             "distance": distance,
-            "representative": self._clustering.resolved(distance),
+            "representative": chosen,
             "sources": self.names()[:models],
         }
-        path = self.bank_path(distance, k, models)
+        stem = f"{distance}-k{k}-m{len(asked['sources'])}-{chosen}"
+        stem += f"-restarts-{self._clustering.restarts}"
+        path = self.folder / "banks" / f"{stem}.npz"
         try:
             if path.exists() and not self._overwrite:
                 kept = banks.load(path)
                 if all(getattr(kept.provenance, name) == value for name, value in asked.items()):
                     return kept
             params = [source.stored_params() for source in self.sources()[:models]]
-            say(f"clustering the filters of {len(params)} models: {distance}, k = {k}")
+            say(f"clustering the filters of {len(params)} models: {distance}, k = {k}, {chosen}")
             key, restarts = jax.random.key(_BANK_SEED), self._clustering.restarts
             bank = banks.fit(key, params, restarts=restarts, **asked)
             with tracking.writing_to(path):

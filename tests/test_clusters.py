@@ -41,7 +41,7 @@ class NoModels(Ingredients):
     def pretrained(self):
         return named("pretrained")
 
-    def clustered(self, distance, k, *, models=None, layers=17):
+    def clustered(self, distance, k, *, models=None, layers=17, representative=None):
         return named(f"{distance}-k{k}")
 
 

@@ -152,6 +152,24 @@ def test_identical_gabor_filters_do_not_depend_on_the_run():
     assert comparison.quick("gabor")["evaluation"].output == "output/gabor"
 
 
+def test_norms(folder, capsys):
+    module = importlib.import_module("experiments.norms")
+    out = folder / "norms"
+    places = ["--output", str(out), "--models-dir", str(folder / "sources")]
+    module.main([*TINY, "--clusters", "3", "--distances", "euclidean", *places])
+    found = json.loads((out / "norms-procedural.json").read_text())["norms"]
+    assert [name.rsplit(", ")[-1] for name in found] == [
+        "mean", "Gabor", "centroid", "medoid", "member", "inverse",
+    ]  # fmt: skip
+    assert all(len(of_layers) == 17 for of_layers in found.values())
+    # After one epoch the sources are near their start, and averages of filters are short.
+    assert found["source models, mean"]["layer4_0/conv1"] == pytest.approx(1, abs=0.1)
+    centroid, member = (found[f"Euclidean, 3 clusters, {r}"] for r in ("centroid", "member"))
+    assert all(centroid[name] < 0.8 * member[name] for name in centroid)
+    assert "| Gabor |" in (out / "norms-procedural.md").read_text()
+    assert "| Gabor |" in capsys.readouterr().out
+
+
 def test_the_picture_of_filters(folder, capsys):
     module = importlib.import_module("experiments.filters")
     out = folder / "filters"

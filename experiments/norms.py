@@ -1,0 +1,120 @@
+"""How long initialised filters are: the norm of each layer, beside that of the default start.
+
+Batch norm hides a layer's norm from the network's function, but not from its step size.
+"""
+
+import dataclasses
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from experiments import comparison, config, ingredients, runner, tracking, training
+from experiments.errors import exit_status
+from experiments.progress import clock
+from jaxinit import distances, filters, initializers
+from jaxinit.initializers import ParamsInitializer
+from jaxinit.types import Params
+
+_SEED = 0
+
+Norms = dict[str, float]  # of each layer
+
+
+@dataclasses.dataclass(frozen=True)
+class NormsOf(comparison.Experiment):
+    """What `experiments.norms` measures."""
+
+    clusters: tuple[int, ...] = config.option((3, 10), "numbers of clusters")
+
+    def __post_init__(self) -> None:
+        for k in self.clusters:
+            config.check(k >= 1, f"--clusters {k} is too small: say 1 or more")
+
+
+PRESETS = {
+    "quick": NormsOf(**comparison.quick("norms")),
+    "paper": NormsOf(**comparison.paper("norms")),
+}
+
+
+def measure(settings: NormsOf) -> dict[str, Norms]:
+    """Draws one network a way of starting.
+
+    Returns:
+        For each way of starting the norm of each layer, divided by that of the default start.
+    """
+    plan = comparison.plan("norms", settings)
+    trainer = training.Trainer(plan.dataset, settings.training, classes=10)
+    default = trainer.init_variables(jax.random.key(_SEED))["params"]
+    models = [source.load()["params"] for source in plan.made_of.sources()]
+    each = [_relative(model, default) for model in models]
+    found = {"source models, mean": {n: statistics.mean(e[n] for e in each) for n in each[0]}}
+    found["Gabor"] = _drawn(initializers.gabor(), default)
+    for distance in settings.clustering.distances:
+        for k in settings.clusters:
+            for representative in _representatives(settings.clustering, distance):
+                variant = plan.made_of.clustered(distance, k, representative=representative)
+                name = f"{variant.label}, {representative}"
+                found[name] = _drawn(variant.make(), default)
+    return found
+
+
+def _representatives(clustering: ingredients.Clustering, distance: str) -> tuple[str, ...]:
+    if clustering.representative != "auto":
+        return (clustering.representative,)
+    inverse = ("inverse",) if distances.get(distance).inverse is not None else ()
+    return ("centroid", "medoid", "member", *inverse)
+
+
+def _drawn(initializer: ParamsInitializer, default: Params) -> Norms:
+    return _relative(jax.jit(initializer)(jax.random.key(_SEED + 1), default), default)
+
+
+def _relative(params: Params, default: Params) -> Norms:
+    def norm(params: Params, name: str) -> float:
+        return float(np.linalg.norm(np.asarray(filters.get_kernel(params, name))))
+
+    return {name: norm(params, name) / norm(default, name) for name in filters.layer_names(default)}
+
+
+def table(norms: Mapping[str, Norms]) -> str:
+    """Writes median, least and greatest over the layers in Markdown."""
+    lines = ["| start | median of layers | least | greatest |", "|---|---|---|---|"]
+    for name, of_layers in norms.items():
+        values = list(of_layers.values())
+        numbers = (statistics.median(values), min(values), max(values))
+        lines.append(f"| {name} | {' | '.join(f'{number:.2f}' for number in numbers)} |")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measures, writes JSON and a table, and prints it."""
+    start = time.monotonic()
+    with exit_status():
+        settings = config.parse(
+            PRESETS,
+            argv,
+            program="python -m experiments.norms",
+            description=(__doc__ or "").split("\n")[0],
+        )
+        runner.setup_compilation_cache()
+        norms = measure(settings)
+        procedural = settings.data.dataset == "procedural"
+        stem = "norms-procedural" if procedural else "norms"
+        folder, written = Path(settings.evaluation.output), table(norms)
+        print(written)
+        about = f"norm of each layer / that of the default start ({settings.data.dataset} data)"
+        content = {"what": about, "norms": norms, "environment": tracking.environment()}
+        print(f"finished in {clock(time.monotonic() - start)}; written:")
+        print(f"  {tracking.write_json(content, folder / f'{stem}.json')}")
+        text = f"{written}\n\n{about[0].upper()}{about[1:]}\n"
+        print(f"  {tracking.write_text(text, folder / f'{stem}.md')}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
