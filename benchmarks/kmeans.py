@@ -26,7 +26,7 @@ TOLERANCE = 1e-4  # of both; scikit-learn's default
 
 
 def main() -> None:
-    """Prints the time of a step, and the ratio of whole fits on the last line."""
+    """Prints the ratio of whole fits, and on the last line that of their steps."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=2_600_000)
     parser.add_argument("--dimensions", type=int, default=9)
@@ -37,17 +37,19 @@ def main() -> None:
         (options.points, options.dimensions), dtype=np.float32
     )
     steps = step_times(points, options.clusters, options.repeats)
-    (ours, theirs), ratio = turns.compare(steps)
-    print(f"per iteration: {ratio}; jaxinit {ours:.1f} ms, scikit-learn {theirs:.1f} ms)")
-
     fits = Fits(points, options.clusters)
     times = turns.take_turns({"ours": fits.ours, "theirs": fits.theirs}, options.repeats, unit=1)
     (ours, theirs), ratio = turns.compare(times)
     print(
-        f"ratio: {ratio}; whole fits: jaxinit {ours:.2f} s, scikit-learn {theirs:.2f} s, inertia "
-        f"{fits.relative_inertia():.4f} of theirs; {options.points} points, "
-        f"d={options.dimensions}, k={options.clusters}, {jax.devices()[0].device_kind}, "
-        f"{os.cpu_count()} cores, jax {jax.__version__}, median of {options.repeats})"
+        f"whole fits: {ratio}; jaxinit {ours:.2f} s, scikit-learn {theirs:.2f} s, inertia "
+        f"{fits.relative_inertia():.4f} of theirs)"
+    )
+    (ours, theirs), ratio = turns.compare(steps)
+    print(
+        f"ratio: {ratio}; per iteration: jaxinit {ours:.1f} ms, scikit-learn {theirs:.1f} ms; "
+        f"{options.points} points, d={options.dimensions}, k={options.clusters}, "
+        f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, jax {jax.__version__}, "
+        f"median of {options.repeats})"
     )
 
 

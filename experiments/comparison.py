@@ -51,7 +51,7 @@ def paper(experiment: str) -> dict[str, Any]:
     """What the paper's presets share: CIFAR-100, ten pairs, five seeds."""
     return {
         "data": config.Data(dataset="cifar100"),
-        "evaluation": runner.Evaluation(output=f"output/{experiment}"),
+        "evaluation": runner.Evaluation(output=f"output/paper/{experiment}"),
     }
 
 
@@ -207,7 +207,9 @@ def present(
         "authors": {
             name: theirs
             for name, theirs in question.authors.items()
-            if theirs and reference.data_set(theirs) == dataset.name
+            if theirs
+            and reference.data_set(theirs) == dataset.name
+            and _learns_as_theirs(settings.training)
         },
         "baseline": question.baseline,
         "subtitle": describe(settings, records, dataset),
@@ -276,6 +278,12 @@ def describe(
         f"{_count(settings.sources.sources, 'source model')}, "
         f"{records[0].environment['device']}"
     )
+
+
+def _learns_as_theirs(training: config.Training) -> bool:
+    fields = ("learning_rate", "batch_size", "momentum", "weight_decay", "schedule")
+    theirs = config.Training()
+    return all(getattr(training, name) == getattr(theirs, name) for name in fields)
 
 
 def _count(number: int, what: str) -> str:

@@ -9,7 +9,7 @@ from experiments import config, data, pretrain, tracking
 from experiments.errors import UserError
 from experiments.progress import Progress, say
 from experiments.runner import Variant
-from jaxinit import banks, initializers
+from jaxinit import banks, distances, initializers
 
 LAYERS = 17
 DISTANCES = ("euclidean", "fourier", "fourier_real", "cosine")
@@ -39,6 +39,12 @@ class Clustering:
 
     def __post_init__(self) -> None:
         config.check(self.restarts >= 1, f"--restarts {self.restarts} is too small: say 1 or more")
+        for distance in self.distances:
+            config.check(
+                self.representative != "inverse" or distances.get(distance).inverse is not None,
+                f"--representative inverse does not go with {distance}, which has no inverse: "
+                "choose centroid, medoid or member",
+            )
 
     def resolved(self, distance: str) -> str:
         """How a cluster becomes a filter (`jaxinit.banks.REPRESENTATIVES` says what follows)."""
@@ -202,11 +208,14 @@ class Ingredients:
         stem = f"{distance}-k{k}-m{len(asked['sources'])}-{chosen}"
         stem += f"-restarts-{self._clustering.restarts}"
         path = self.folder / "banks" / f"{stem}.npz"
-        try:
-            if path.exists() and not self._overwrite:
+        if path.exists() and not self._overwrite:
+            try:
                 kept = banks.load(path)
-                if all(getattr(kept.provenance, name) == value for name, value in asked.items()):
-                    return kept
+            except (ValueError, OSError) as error:
+                raise UserError(f"{error}; delete {path}, it will be made anew") from error
+            if all(getattr(kept.provenance, name) == value for name, value in asked.items()):
+                return kept
+        try:
             params = [source.stored_params() for source in self.sources()[:models]]
             say(f"clustering the filters of {len(params)} models: {distance}, k = {k}, {chosen}")
             key, restarts = jax.random.key(_BANK_SEED), self._clustering.restarts

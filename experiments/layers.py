@@ -18,6 +18,7 @@ class Layers(comparison.Experiment):
     clusters: int = config.option(10, "number of clusters")
 
     def __post_init__(self) -> None:
+        config.check(self.clusters >= 1, f"--clusters {self.clusters} is too small: say 1 or more")
         for count in self.layers:
             config.check(1 <= count <= 17, f"--layers {count} is out of range: say 1 to 17")
 

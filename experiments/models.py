@@ -16,6 +16,7 @@ class Models(comparison.Experiment):
     clusters: int = config.option(10, "number of clusters")
 
     def __post_init__(self) -> None:
+        config.check(self.clusters >= 1, f"--clusters {self.clusters} is too small: say 1 or more")
         for count in self.models:
             config.check(
                 1 <= count <= self.sources.sources,

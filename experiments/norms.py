@@ -109,6 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder, written = Path(settings.evaluation.output), table(norms)
         print(written)
         about = f"norm of each layer / that of the default start ({settings.data.dataset} data)"
+        tracking.check_writable(folder)
         content = {"what": about, "norms": norms, "environment": tracking.environment()}
         print(f"finished in {clock(time.monotonic() - start)}; written:")
         print(f"  {tracking.write_json(content, folder / f'{stem}.json')}")

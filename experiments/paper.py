@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import comparison, report, runner
+from experiments import comparison, config, report, runner
 from experiments.errors import exit_status
 from experiments.progress import Progress, clock, say
 
@@ -32,7 +32,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="quick (embedded images, small) or paper (its grid) (default: quick)",
     )
     parser.add_argument(
-        "--experiments", nargs="+", choices=ORDER, default=ORDER, help="which (default: all)"
+        "--experiments",
+        nargs="+",
+        choices=ORDER,
+        default=ORDER,
+        metavar="NAME",
+        help=f"which of {', '.join(ORDER)} (default: all)",
     )
     parser.add_argument(
         "--data-dir",
@@ -44,9 +49,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="runs trained at once (1 on a CPU, else what memory holds, where not given)",
     )
     parser.add_argument(
-        "--output", type=Path, default=Path("output"), help="folder of all (default: output)"
+        "--output", type=Path, help="folder of all (default: output, of the paper's output/paper)"
+    )
+    parser.add_argument(
+        "--models-dir",
+        default=config.Sources().models_dir,
+        help="folder of the source models' checkpoints (default: %(default)s)",
     )
     options = parser.parse_args(argv)
+    options.output = options.output or Path(
+        "output" if options.preset == "quick" else "output/paper"
+    )
     start = time.monotonic()
     with exit_status():
         runner.setup_compilation_cache()
@@ -80,7 +93,7 @@ def _placed(
     return dataclasses.replace(
         settings,
         data=dataclasses.replace(settings.data, data_dir=options.data_dir),
-        sources=dataclasses.replace(settings.sources, models_dir=str(options.output / "sources")),
+        sources=dataclasses.replace(settings.sources, models_dir=options.models_dir),
         evaluation=dataclasses.replace(
             settings.evaluation, output=output, runs_at_once=options.runs_at_once
         ),

@@ -214,13 +214,16 @@ class Sources:
             )
             for pair, run, curve, final in zip(group, runs, curves, finals, strict=True):
                 if curve.stopped:
+                    continue
+                save_checkpoint(self._checkpoint(pair), final)
+                record = runner.make_record("pretrain", run, curve, self._settings, seconds)
+                tracking.write(record, self.folder)
+            for pair, curve in zip(group, curves, strict=True):
+                if curve.stopped:
                     raise UserError(
                         f"source model {runner.task_name(pair)} cannot be used, as "
                         f"{curve.stopped}: lower --learning-rate"
                     )
-                save_checkpoint(self._checkpoint(pair), final)
-                record = runner.make_record("pretrain", run, curve, self._settings, seconds)
-                tracking.write(record, self.folder)
 
     def _start(self, trainer: training.Trainer, run: protocol.Run) -> Any:
         return trainer.init_variables(protocol.run_keys(run.seed, run.pair).network)
@@ -232,11 +235,20 @@ def save_checkpoint(folder: Path, variables: Any) -> None:
     Raises:
         UserError: The folder cannot be written to.
     """
-    with (
-        tracking.writing_to(folder.parent),
-        orbax.checkpoint.StandardCheckpointer() as checkpointer,
-    ):
-        checkpointer.save(folder.absolute(), variables, force=True)
+    try:
+        with (
+            tracking.writing_to(folder.parent),
+            orbax.checkpoint.StandardCheckpointer() as checkpointer,
+        ):
+            checkpointer.save(folder.absolute(), variables, force=True)
+    except UserError:
+        raise
+    except Exception as error:  # Orbax raises whatever its parts raise
+        reason = str(error).split("\n")[0]
+        raise UserError(
+            f"cannot write the checkpoint {folder} ({reason}): free some space, or choose another "
+            "folder with --models-dir"
+        ) from error
 
 
 def load_checkpoint(folder: Path, template: Any) -> Any:

@@ -40,7 +40,7 @@ PRESETS = {
         **_PAPER
         | {
             "training": config.Training(epochs=30),
-            "evaluation": runner.Evaluation(pairs=_PAIRS, output="output/search"),
+            "evaluation": runner.Evaluation(pairs=_PAIRS, output="output/paper/search"),
         }
     ),
 }

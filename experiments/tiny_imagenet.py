@@ -37,7 +37,7 @@ PRESETS = {
         data=config.Data(dataset="tiny_imagenet"),
         training=config.Training(augment=False),
         sources=config.Sources(sources=6, source_dataset="cifar100"),
-        evaluation=runner.Evaluation(whole=True, output="output/tiny_imagenet"),
+        evaluation=runner.Evaluation(whole=True, output="output/paper/tiny_imagenet"),
     ),
 }
 

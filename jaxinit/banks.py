@@ -39,7 +39,7 @@ REPRESENTATIVES = ("centroid", "medoid", "member", "inverse")
 - "member": several members, drawn uniformly, of which `draw` takes one. Keeps the norms and the
   spread within the clusters too: the layer's own distribution, thinned.
 - "inverse": the centre, transformed back: under "fourier_real" the point-symmetric part of the
-  centroid, as in the authors' program (smaller still); under "euclidean" the centroid.
+  centroid, as in the authors' program; under "euclidean" the centroid.
 """
 
 _MANY = 2**20  # rows, beyond which filling up to them costs more than another program

@@ -11,6 +11,8 @@ import pytest
 from jaxinit import alignment, filters
 from jaxinit.models import resnet
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.key(0)
 BOTH = pytest.mark.parametrize("residual_first_stage", [True, False])
 

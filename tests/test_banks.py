@@ -11,6 +11,8 @@ import pytest
 
 from jaxinit import banks, distances, filters, kmeans
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.key(0)
 SHAPES = {"conv1": (7, 7, 3, 8), "layer1_0/conv1": (3, 3, 8, 8), "layer1_0/conv2": (3, 3, 8, 8)}
 

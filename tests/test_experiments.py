@@ -105,7 +105,7 @@ def test_the_papers_presets_are_its_grid(name):
     assert (training.epochs, training.batch_size, training.learning_rate) == (15, 128, 0.01)
     assert (training.momentum, training.weight_decay, training.augment) == (0.9, 1e-4, True)
     assert paper.sources.sources == (20 if name == "models" else 10)
-    assert paper.evaluation.output == f"output/{name}"
+    assert paper.evaluation.output == f"output/paper/{name}"
     varied = {
         "baselines": {},
         "gabor": {"layers": (1, 2, 6, 10, 17), "identical": False},

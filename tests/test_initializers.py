@@ -11,6 +11,8 @@ import pytest
 from jaxinit import banks, filters, initializers
 from jaxinit.models import resnet
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 LAYERS = ("conv1", "layer1_0/conv1", "layer2_0/conv1", "layer2_0/conv2")
 
 

@@ -15,6 +15,8 @@ from experiments.progress import Progress, clock
 from jaxinit import initializers
 from tests.small import SmallNetwork, make_dataset
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SETTINGS = config.Training(epochs=2, batch_size=64)
 SOURCES = config.Sources(sources=1, source_epochs=1, source_schedule="constant")
 
