@@ -70,13 +70,13 @@ class Found(NamedTuple):
 
 
 def find(results: Path, experiment: str) -> Found | None:
-    """Reads the summary of one experiment below a folder, None where there is none.
+    """Reads the summary of one experiment in a folder or the folders in it, None without one.
 
     Raises:
         UserError: If the file is damaged, or there are several.
     """
     names = (f"{experiment}.json", f"{experiment}-procedural.json")
-    files = sorted(file for name in names for file in results.glob(f"**/{name}"))
+    files = sorted(file for name in names for at in ("", "*/") for file in results.glob(at + name))
     if not files:
         return None
     if len(files) > 1:
@@ -121,7 +121,7 @@ def write(results: Path, output: Path) -> list[Path]:
     """
     found = {name: find(results, name) for name in dict.fromkeys(s.experiment for s in SECTIONS)}
     if not any(found.values()):
-        raise UserError(f"no experiment has written its summary below {results}: run one first")
+        raise UserError(f"no experiment has written its summary in {results} or its folders: run one first")
     with tracking.writing_to(output):
         output.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
