@@ -22,44 +22,7 @@ ORDER = (
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs everything, with one progress, and says where it lies."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.paper", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument(
-        "--preset",
-        choices=("quick", "paper"),
-        default="quick",
-        help="quick (embedded images, small) or paper (its grid) (default: quick)",
-    )
-    parser.add_argument(
-        "--experiments",
-        nargs="+",
-        choices=ORDER,
-        default=ORDER,
-        metavar="NAME",
-        help=f"which of {', '.join(ORDER)} (default: all)",
-    )
-    parser.add_argument(
-        "--data-dir",
-        help="folder of the prepared data sets (TFDS's own setting where not given)",
-    )
-    parser.add_argument(
-        "--runs-at-once",
-        type=int,
-        help="runs trained at once (1 on a CPU, else what memory holds, where not given)",
-    )
-    parser.add_argument(
-        "--output", type=Path, help="folder of all (default: output, of the paper's output/paper)"
-    )
-    parser.add_argument(
-        "--models-dir",
-        default=config.Sources().models_dir,
-        help="folder of the source models' checkpoints (default: %(default)s)",
-    )
-    options = parser.parse_args(argv)
-    options.output = options.output or Path(
-        "output" if options.preset == "quick" else "output/paper"
-    )
+    options = parse(argv)
     start = time.monotonic()
     with exit_status():
         runner.setup_compilation_cache()
@@ -98,6 +61,49 @@ def _placed(
             settings.evaluation, output=output, runs_at_once=options.runs_at_once
         ),
     )
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Reads what is asked for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.paper", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument(
+        "--preset",
+        choices=("quick", "paper"),
+        default="quick",
+        help="quick (embedded images, small) or paper (its grid) (default: quick)",
+    )
+    parser.add_argument(
+        "--experiments",
+        nargs="+",
+        choices=ORDER,
+        default=ORDER,
+        metavar="NAME",
+        help=f"which of {', '.join(ORDER)} (default: all)",
+    )
+    parser.add_argument(
+        "--data-dir",
+        help="folder of the prepared data sets (TFDS's own setting where not given)",
+    )
+    parser.add_argument(
+        "--runs-at-once",
+        type=int,
+        help="runs trained at once (1 on a CPU, else what memory holds, where not given)",
+    )
+    parser.add_argument(
+        "--output", type=Path, help="folder of all (default: output, of the paper's output/paper)"
+    )
+    parser.add_argument(
+        "--models-dir",
+        default=config.Sources().models_dir,
+        help="folder of the source models' checkpoints (default: %(default)s)",
+    )
+    options = parser.parse_args(argv)
+    options.output = options.output or Path(
+        "output" if options.preset == "quick" else "output/paper"
+    )
+    return options
 
 
 if __name__ == "__main__":

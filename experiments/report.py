@@ -121,7 +121,9 @@ def write(results: Path, output: Path) -> list[Path]:
     """
     found = {name: find(results, name) for name in dict.fromkeys(s.experiment for s in SECTIONS)}
     if not any(found.values()):
-        raise UserError(f"no experiment has written its summary in {results} or its folders: run one first")
+        raise UserError(
+            f"no experiment has written its summary in {results} or its folders: run one first"
+        )
     with tracking.writing_to(output):
         output.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []

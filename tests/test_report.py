@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from experiments import paper, report, statistics, tracking
+from experiments import paper, progress, report, statistics, tracking
 from experiments.errors import UserError
 
 
@@ -102,19 +102,10 @@ def test_bad_results_get_a_sentence(results, tmp_path):
 
 def test_the_whole_paper_plans_each_thing_once(tmp_path, capsys):
     """Planned, not run: random initialisation is wanted by six experiments and trained once."""
-    import argparse
-    from pathlib import Path
-
-    from experiments.progress import Progress
-
-    options = argparse.Namespace(
-        preset="quick",
-        experiments=("baselines", "gabor", "models", "layers"),
-        data_dir=None,
-        runs_at_once=None,
-        output=Path(tmp_path),
-    )
-    plans = paper.plans(options, Progress(0))
+    experiments = ("baselines", "gabor", "models", "layers")
+    folders = ("--output", str(tmp_path), "--models-dir", str(tmp_path / "sources"))
+    options = paper.parse(["--experiments", *experiments, *folders])
+    plans = paper.plans(options, progress.Progress(0))
     each = [plan.work() for plan in plans]
     total = {name for work in each for name in work}
     assert sum(len(work) for work in each) > len(total)
