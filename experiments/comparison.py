@@ -235,12 +235,14 @@ def draw(
         shown: What its summary says of them (`present` writes it).
 
     Returns:
-        The table in Markdown, and each figure by the stem of its file's name.
+        The table in Markdown, and each figure by the stem of its file's name; those of which every
+        run stopped are left out.
     """
     labels, theirs = shown["labels"], shown["authors"]
     authors = {name: reference.curve(theirs[name]) for name in labels if name in theirs}
     called = next((reference.label(name) for name in theirs.values()), reference.LABEL)
     common = {"subtitle": shown["subtitle"], "baseline": shown["baseline"]}
+    finished = {record.variant for record in records if record.stopped is None}
     table = statistics.results_table(
         records,
         baseline=shown["baseline"],
@@ -259,10 +261,12 @@ def draw(
             **common,
         )
         for figure in shown["figures"]
+        if finished & set(figure["variants"])
     }
-    figures["final_accuracy"] = plotting.final_accuracy_figure(
-        records, variants=labels, title="Final accuracy of every run", **common
-    )
+    if finished:
+        figures["final_accuracy"] = plotting.final_accuracy_figure(
+            records, variants=labels, title="Final accuracy of every run", **common
+        )
     return table, figures
 
 

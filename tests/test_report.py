@@ -1,11 +1,12 @@
 """The report: from summaries alone, with what is missing named; and the paper's one command."""
 
+import dataclasses
 import json
 import re
 
 import pytest
 
-from experiments import paper, progress, report, statistics, tracking
+from experiments import comparison, paper, progress, report, statistics, tracking
 from experiments.errors import UserError
 
 
@@ -83,6 +84,29 @@ def test_table_1_has_both_epochs_and_the_authors():
     records = [tracking.RunRecord(**{**vars(records[0]), "curves": curves})]
     table = report.table_1(records, {"random": "Random"})
     assert "| Random | 1 | 5.0 | 15.0 | 28.2 | 30.9 |" in table
+
+
+def test_figures_of_stopped_runs_alone_are_left_out():
+    runs = [record("random", "pair-1-2"), record("gabor-1", "pair-1-2")]
+    runs[1] = dataclasses.replace(
+        runs[1], stopped="the loss is not finite in epoch 2, in training step 1"
+    )
+    shown = {
+        "labels": {"random": "Random", "gabor-1": "Gabor"},
+        "authors": {},
+        "baseline": "random",
+        "subtitle": "",
+        "figures": [
+            {"stem": stem, "variants": variants, "title": stem, "palette": "categorical"}
+            for stem, variants in (("both", ["random", "gabor-1"]), ("gabor", ["gabor-1"]))
+        ],
+    }
+    table, figures = comparison.draw(runs, shown)
+    assert set(figures) == {"both", "final_accuracy"}
+    assert "Gabor" in table
+    table, figures = comparison.draw(runs[1:], shown)
+    assert not figures
+    assert "Gabor" in table
 
 
 def test_bad_results_get_a_sentence(results, tmp_path):
