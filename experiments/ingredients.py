@@ -12,6 +12,7 @@ from experiments.runner import Variant
 from jaxinit import banks, distances, initializers
 
 LAYERS = 17
+_FEWEST_SLICES = 3 * 64  # of one model's layers: its first
 DISTANCES = ("euclidean", "fourier", "fourier_real", "cosine")
 _BANK_SEED = 0
 _GABOR_SEED = 0
@@ -157,7 +158,16 @@ class Ingredients:
             layers: How many convolutions are initialised; in the name where not all.
             representative: The filter that stands for a cluster; as the options say where not
                 given.
+
+        Raises:
+            UserError: If the first layer of all models has fewer slices than k.
         """
+        slices = _FEWEST_SLICES * len(self.names()[:models])
+        config.check(
+            k <= slices,
+            f"--clusters {k} is too large: the first layer has {slices} slices in "
+            f"{len(self.names()[:models])} source models",
+        )
         chosen = representative or self._clustering.resolved(distance)
         name, label = f"{distance}-k{k}", f"{distance_label(distance)}, {k} cluster"
         label += "s" if k > 1 else ""

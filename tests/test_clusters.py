@@ -16,7 +16,7 @@ TINY = (
     ("argv", "words"),
     [
         (["--pairs", "10-25"], "pair 10-25 is out of range"),
-        (["--clusters", "900", "--layers", "1"], "too few for 900 clusters"),
+        (["--clusters", "900", "--layers", "1"], "--clusters 900 is too large"),
         (["--representative", "inverse"], "inverse"),
         (["--dataset", "cifar100", "--data-dir", "/nonexistent"], "python -m experiments.data"),
         (["--output", "/dev/null/results"], "cannot write to the output folder"),

@@ -139,6 +139,14 @@ def test_auto_representative():
     assert ingredients.Clustering(representative="medoid").resolved("fourier") == "medoid"
 
 
+def test_more_clusters_than_slices_are_refused_before_anything_is_trained(tmp_path, capsys):
+    places = ["--output", str(tmp_path / "out"), "--models-dir", str(tmp_path / "sources")]
+    with pytest.raises(SystemExit, match="2"):
+        clusters.main([*TINY, "--clusters", "3", "385", *places])
+    assert "--clusters 385 is too large: the first layer has 384 slices" in capsys.readouterr().err
+    assert not list(tmp_path.glob("sources/*/*"))
+
+
 def test_identical_gabor_filters_do_not_depend_on_the_run():
     import jax
     import jax.numpy as jnp

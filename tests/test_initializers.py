@@ -1,6 +1,9 @@
 """Initialisers: what they draw, and what they leave alone."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import flax.core
 import jax
@@ -257,3 +260,28 @@ def test_bad_input_gets_a_sentence(bank, params):
         initializers.pretrained(small)(key, params)
     with pytest.raises(ValueError, match="has no default"):
         initializers.default()(key, {"embedding": jnp.zeros((3, 3))})
+
+
+def test_another_process_draws_the_same():
+    """Whatever its seed of hashes; with the bank's clusters and Gabor's filters drawn too."""
+    program = """
+import hashlib, jax, jaxinit, numpy
+params = {name: {"kernel": jax.random.normal(jax.random.key(n), (3, 3, 4, 8))}
+          for n, name in enumerate(("conv1", "layer1_0"))}
+bank = jaxinit.banks.fit(jax.random.key(3), [params], clusters=3, representative="member")
+init = jaxinit.chain(jaxinit.clustered(bank), jaxinit.gabor(layers=1))
+drawn = jax.tree.leaves(init(jax.random.key(4), params))
+print(hashlib.sha256(b"".join(numpy.asarray(leaf).tobytes() for leaf in drawn)).hexdigest())
+"""
+    both = [
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert len(both[0].strip()) == 64
+    assert both[0] == both[1]

@@ -18,6 +18,8 @@ from experiments import augmentation, config, data, protocol, training
 from jaxinit.models import resnet
 from tests.small import SmallNetwork, make_dataset
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 PAIRS = ((0, 1), (2, 3), (0, 3))
 SETTINGS = config.Training(epochs=3, batch_size=32, learning_rate=0.05)
 
