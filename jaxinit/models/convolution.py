@@ -77,7 +77,7 @@ def matmul_convolution(
     padded = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     tiled = kernel.shape[:2] == (3, 3) and (stride, padding) == (1, 1)
     # In bfloat16, sums taken before the product would be rounded by up to a bit or two more.
-    if tiled and height % 2 == 0 and width % 2 == 0 and x.dtype == jnp.float32:
+    if tiled and height % 2 == 0 and width % 2 == 0 and x.dtype != jnp.bfloat16:
         return _by_tiles(padded, kernel)
     rows = live_taps(height, kernel.shape[0], stride, padding)
     columns = live_taps(width, kernel.shape[1], stride, padding)

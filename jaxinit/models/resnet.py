@@ -28,6 +28,10 @@ def uniform_fan_in(fan_in: int) -> jax.nn.initializers.Initializer:
     return init
 
 
+def _at_least_float32(x: Array) -> Array:
+    return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
+
+
 class Conv(linen.Module):
     """A convolution without bias.
 
@@ -64,7 +68,7 @@ class BatchNorm(linen.Module):
     y = scale · (x − mean) / √(var + 1e-5) + bias. Flax keeps a running average of the biased
     variance Σ(x − mean)²/n, PyTorch of the unbiased Σ(x − mean)²/(n − 1). On the 1×1 maps of the
     last stage n is the batch size, so a last batch of 8 images makes them differ by a seventh; this
-    module keeps PyTorch's. Statistics are taken in float32 whatever the dtype of `x`.
+    module keeps PyTorch's. Statistics are taken in float32, or in float64 where `x` is.
 
     Attributes:
         momentum: Share of the old running value that each step keeps.
@@ -78,12 +82,13 @@ class BatchNorm(linen.Module):
     def __call__(self, x: Float[Array, "... c"], *, train: bool) -> Float[Array, "... c"]:
         """Normalises by the batch's statistics while training, else by the running ones."""
         features = x.shape[-1]
+        wide = _at_least_float32(x)
         scale = self.param("scale", linen.initializers.ones, (features,), jnp.float32)
         bias = self.param("bias", linen.initializers.zeros, (features,), jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (features,), jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, (features,), jnp.float32)
         if train:
-            rows = x.astype(jnp.float32).reshape(-1, features)
+            rows = wide.reshape(-1, features)
             count = rows.shape[0]
             mean = jnp.mean(rows, axis=0)
             var = jnp.maximum(jnp.mean(jnp.square(rows), axis=0) - jnp.square(mean), 0.0)
@@ -97,7 +102,7 @@ class BatchNorm(linen.Module):
         slope = scale * jax.lax.rsqrt(var + self.epsilon)
         offset = bias - mean * slope
         shape = (1,) * (x.ndim - 1) + (features,)
-        y = x.astype(jnp.float32) * slope.reshape(shape) + offset.reshape(shape)
+        y = wide * slope.reshape(shape) + offset.reshape(shape)
         return y.astype(x.dtype)
 
 
@@ -144,8 +149,9 @@ class ResNet18(linen.Module):
         classes: Number of logits.
         residual_first_stage: False gives the paper's custom variant, whose first stage adds
             nothing, so that its channels can be permuted freely.
-        dtype: Of the arithmetic: float32 or bfloat16. Parameters, batch statistics and logits are
-            float32.
+        dtype: Of the arithmetic: float32, bfloat16 or, where JAX has it switched on, float64.
+            Parameters and batch statistics start as float32; sums over images and logits are never
+            narrower than that.
         convolve: What computes the convolutions.
 
     Example:
@@ -186,7 +192,7 @@ class ResNet18(linen.Module):
                     **common,
                     name=f"layer{stage}_{block}",
                 )(x, train=train)
-        x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+        x = jnp.mean(_at_least_float32(x), axis=(1, 2))
         uniform = uniform_fan_in(x.shape[-1])
         return linen.Dense(self.classes, kernel_init=uniform, bias_init=uniform, name="fc")(x)
 

@@ -1,0 +1,54 @@
+"""The fast path of training against the plain one: same streams of randomness, same curves."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import config, data, protocol, training
+from jaxinit.models import convolution, resnet
+from tests.small import make_dataset
+
+PAIR = (0, 1)
+STEPS = 20
+# In float32 the two part within ten steps: rounding turns a ReLU or a maximum over, and training
+# makes what follows from it grow. In float64 only a mistake could part them.
+SETTINGS = config.Training(epochs=1, batch_size=16, precision="float64")
+
+
+def test_twenty_steps_of_two_runs_at_once_are_those_of_plain_convolutions_alone(monkeypatch):
+    """Matrix products, taps left out and vmap, against `lax` with all taps, a run at a time."""
+    dataset = make_dataset(STEPS * SETTINGS.batch_size // 10, size=16, superclasses=2)
+    task = data.pair_task(dataset, PAIR)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        network = training.make_network(task.classes, SETTINGS)
+        assert resnet.live_taps(network, (16, 16))
+        images = training.to_device(dataset)
+        train = training.Split(jnp.asarray(task.train_index), jnp.asarray(task.train_labels))
+        test = training.Split(jnp.asarray(task.test_index), jnp.asarray(task.test_labels))
+        one_image = jnp.zeros((1, 16, 16, 3))
+        init = jax.jit(lambda key: network.init(key, one_image, train=False))
+        keys = [protocol.run_keys(seed, PAIR) for seed in (0, 1)]
+        variables = [jax.tree.map(lambda x: x.astype("float64"), init(k.network)) for k in keys]
+        states = [training.init_state(start, SETTINGS) for start in variables]
+
+        def epoch(network):
+            return training.Epoch(network, SETTINGS, dataset.mean, dataset.std)
+
+        many = jax.jit(jax.vmap(epoch(network), in_axes=(None, None, None, 0, 0)))
+        together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+        both = jnp.stack([key.training for key in keys])
+        ended, fast = many(images, train, test, together, both)
+
+        monkeypatch.setattr(resnet, "live_taps", lambda network, size: {})
+        plain = jax.jit(epoch(dataclasses.replace(network, convolve=convolution.plain_convolution)))
+        for run, (state, key) in enumerate(zip(states, keys, strict=True)):
+            after, alone = plain(images, train, test, state, key.training)
+            assert alone.step_losses.shape == (STEPS,)
+            for ours, theirs in zip(
+                jax.tree.leaves((fast, ended.params, ended.batch_stats)),
+                jax.tree.leaves((alone, after.params, after.batch_stats)),
+                strict=True,
+            ):
+                np.testing.assert_allclose(ours[run], theirs, rtol=1e-9, atol=1e-9)
