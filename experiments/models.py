@@ -25,7 +25,7 @@ class Models(comparison.Experiment):
 
 
 PRESETS = {
-    "quick": Models(models=(1, 3), **comparison.quick("models")),
+    "quick": Models(models=(1, 2), **comparison.quick("models")),
     "paper": Models(sources=config.Sources(sources=20), **comparison.paper("models")),
 }
 

@@ -37,10 +37,10 @@ class Pretrain:
 
 
 QUICK = Pretrain(
-    # 640 training images a task: five whole batches, so that only one step need be compiled.
-    data=config.Data(train_images_per_class=64, test_images_per_class=30),
-    training=config.Training(epochs=6, learning_rate=0.02, schedule="cosine"),
-    sources=config.Sources(sources=3, source_epochs=6, source_schedule="cosine"),
+    # 400 training images a task: ten whole batches, so that only one step need be compiled.
+    data=config.Data(train_images_per_class=40, test_images_per_class=20),
+    training=config.Training(epochs=5, batch_size=40, schedule="cosine"),
+    sources=config.Sources(sources=2, source_epochs=5, source_schedule="cosine"),
 )
 PAPER = Pretrain(data=config.Data(dataset="cifar100"), sources=config.Sources(sources=45))
 PRESETS = {"quick": QUICK, "paper": PAPER}

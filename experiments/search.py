@@ -32,7 +32,7 @@ PRESETS = {
     "quick": Search(
         **_QUICK
         | {
-            "training": config.Training(epochs=4),
+            "training": config.Training(epochs=4, batch_size=40),
             "evaluation": dataclasses.replace(_QUICK["evaluation"], pairs=_PAIRS[:1]),
         }
     ),

@@ -1,5 +1,6 @@
 """Training as in the paper: one compiled epoch, on data that stay on the device, for many runs."""
 
+import dataclasses
 import functools
 import math
 import operator
@@ -248,8 +249,54 @@ class Epoch:
         return jax.tree.map(lambda m: m / count, total)
 
 
+class _Programs(NamedTuple):
+    """The compiled functions of a `Trainer`."""
+
+    mesh: jax.sharding.Mesh
+    init: Callable[[PRNGKey], Any]
+    start: Callable[[Any], State]
+    starts: Callable[[Any], State]
+    one: Any
+    many: Any
+
+
+@functools.cache
+def _programs(
+    network: Any,
+    settings: config.Training,
+    size: tuple[int, int, int],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> _Programs:
+    epoch = Epoch(network, settings, mean, std)
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()), ("runs",))
+    many = jax.vmap(epoch, in_axes=(None, 0, 0, 0, 0))
+    if mesh.size > 1:
+        own = PartitionSpec("runs")
+        many = jax.shard_map(
+            many,
+            mesh=mesh,
+            in_specs=(PartitionSpec(), own, own, own, own),
+            out_specs=own,
+            check_vma=False,  # no run sees another
+        )
+    one_image = jnp.zeros((1, *size))
+    return _Programs(
+        mesh,
+        init=jax.jit(lambda key: network.init(key, one_image, train=False)),
+        # Copied, as the states are given away to the epochs, and the variables are the caller's.
+        start=jax.jit(lambda own: init_state(jax.tree.map(jnp.copy, own), settings)),
+        starts=jax.jit(jax.vmap(lambda variables: init_state(variables, settings))),
+        # A single run keeps its plain program: XLA does worse with a batch of one on a CPU.
+        one=jax.jit(epoch, donate_argnums=3),
+        many=jax.jit(many, donate_argnums=3),
+    )
+
+
 class Trainer:
-    """Trains groups of runs on one data set; every group of the same shape shares one program.
+    """Trains groups of runs on one data set.
+
+    Every group of the same shape shares one program, whatever its epochs and its learning rates.
 
     Args:
         dataset: Images and normalisation.
@@ -263,31 +310,17 @@ class Trainer:
     ) -> None:
         self.settings = settings
         self.images = to_device(dataset)
-        self.network = make_network(classes, settings) if network is None else network
-        epoch = Epoch(self.network, settings, dataset.mean, dataset.std)
-        # A single run keeps its plain program: XLA does worse with a batch of one on a CPU.
-        self._one = jax.jit(epoch, donate_argnums=3)
-        self._mesh = jax.sharding.Mesh(np.asarray(jax.devices()), ("runs",))
-        many = jax.vmap(epoch, in_axes=(None, 0, 0, 0, 0))
-        if self._mesh.size > 1:
-            own = PartitionSpec("runs")
-            many = jax.shard_map(
-                many,
-                mesh=self._mesh,
-                in_specs=(PartitionSpec(), own, own, own, own),
-                out_specs=own,
-                check_vma=False,  # no run sees another
-            )
-        self._many = jax.jit(many, donate_argnums=3)
-        # Copied, as the states are given away to the epochs, and the variables are the caller's.
-        self._start = jax.jit(lambda own: init_state(jax.tree.map(jnp.copy, own), settings))
-        self._starts = jax.jit(jax.vmap(lambda variables: init_state(variables, settings)))
-        one_image = jnp.zeros((1, *dataset.train_images.shape[1:]))
-        self._init = jax.jit(lambda key: self.network.init(key, one_image, train=False))
+        self.network: Any = make_network(classes, settings) if network is None else network
+        # Trainers that differ in what only the host sees share their programs.
+        compiled = dataclasses.replace(settings, epochs=1, learning_rate=1.0, schedule="constant")
+        size = dataset.train_images.shape[1:]
+        normalization = (tuple(dataset.mean), tuple(dataset.std))
+        self._programs = _programs(self.network, compiled, size, *normalization)
+        self._mesh = self._programs.mesh
 
     def init_variables(self, key: PRNGKey) -> Any:
         """Draws the network's default start: {"params": …, "batch_stats": …}."""
-        return self._init(key)
+        return self._programs.init(key)
 
     def runs_that_fit(self, task: data.Task) -> int | None:
         """How many runs the devices hold at once, by the compiler's account of what two need.
@@ -305,7 +338,7 @@ class Trainer:
 
     def _bytes_per_run(self, task: data.Task) -> float | None:
         key = jax.random.key(0)
-        state = jax.eval_shape(lambda: init_state(self._init(key), self.settings))
+        state = jax.eval_shape(lambda: init_state(self._programs.init(key), self.settings))
         splits = (
             _split(task.train_index, task.train_labels),
             _split(task.test_index, task.test_labels),
@@ -315,7 +348,7 @@ class Trainer:
             lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype),
             (*splits, state, jax.eval_shape(lambda: key)),
         )
-        needed = self._many.lower(self.images, *runs).compile().memory_analysis()
+        needed = self._programs.many.lower(self.images, *runs).compile().memory_analysis()
         if needed is None:
             return None
         images = sum(leaf.nbytes for leaf in self.images)
@@ -351,10 +384,11 @@ class Trainer:
         single = max(len(tasks), places, self._mesh.size) == 1
         join = operator.itemgetter(0) if single else functools.partial(self._join, places=places)
         part = (lambda tree, _: tree) if single else _part
-        call = self._one if single else self._many
+        call = self._programs.one if single else self._programs.many
         train = join([_split(t.train_index, t.train_labels) for t in tasks])
         test = join([_split(t.test_index, t.test_labels) for t in tasks])
-        state = self._start(join(variables)) if single else self._starts(join(variables))
+        start = self._programs.start if single else self._programs.starts
+        state = start(join(variables))
         logs = [RunLog(self.settings) for _ in tasks]
         for epoch in range(self.settings.epochs):
             rate = join([jnp.float32(log.learning_rate()) for log in logs])
