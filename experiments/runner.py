@@ -218,7 +218,7 @@ class Runner:
         for chain in chains:
             by_settings.setdefault(self._training(chain[0].variant), []).append(chain)
         for variant in dict.fromkeys(chain[0].variant for chain in chains):
-            self._initializers[variant] = jax.jit(self.variants[variant].make())
+            self._initializers[variant] = training.jit_once(self.variants[variant].make())
         progress = self._progress or Progress(
             sum(
                 self._pixels(run) * self._training(run.variant).epochs

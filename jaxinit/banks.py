@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int, Int32
+from jaxtyping import Array, Bool, Float, Int, Int32
 
 from jaxinit import distances, filters, kmeans
 from jaxinit.types import Params, PRNGKey
@@ -145,11 +145,9 @@ def fit(
     names = filters.select_layers(models[0], layers)
     room = _room([filters.get_kernel(models[0], name).shape for name in names], len(models))
     for name in names:
-        slices, size = _collect(models, name, clusters)
+        slices, weights, size = _collect(models, name, clusters, room)
         # The key depends on the layer's place in the network, not on which others are chosen.
         cluster_key, member_key = jax.random.split(jax.random.fold_in(key, everything.index(name)))
-        # Layers are filled up with rows of weight 0 to few different lengths: fewer programs.
-        slices, weights = _fill(slices, room[size])
         points = _features(slices, metric, size)
         found = kmeans.fit(cluster_key, points, clusters, weights=weights, restarts=restarts)
         found = found._replace(labels=jnp.where(weights > 0, found.labels, clusters))
@@ -190,8 +188,9 @@ def _check(
 
 
 def _collect(
-    models: Sequence[Params], name: str, clusters: int
-) -> tuple[Float[Array, "n d"], tuple[int, int]]:
+    models: Sequence[Params], name: str, clusters: int, room: dict[tuple[int, int], int]
+) -> tuple[Float[Array, "n d"], Float[Array, " n"], tuple[int, int]]:
+    """Reads one layer of all models: its slices, their weights (0 for filling), (h, w)."""
     kernels = []
     for index, model in enumerate(models):
         try:
@@ -203,19 +202,33 @@ def _collect(
                 f"layer {name} has shape {kernel.shape} in model {index}, but "
                 f"{kernels[0].shape} in model 0"
             )
-        if not bool(jnp.isfinite(kernel).all()):
-            raise ValueError(
-                f"layer {name} of model {index} is not finite (NaN or ∞): leave this model out"
-            )
         kernels.append(kernel)
-    height, width = kernels[0].shape[:2]
-    slices = jnp.concatenate([filters.to_slices(kernel) for kernel in kernels])
-    if clusters > len(slices):
+    height, width, inputs, outputs = kernels[0].shape
+    count = len(kernels) * inputs * outputs
+    if clusters > count:
         raise ValueError(
-            f"layer {name} has {len(slices)} slices over all models, too few for {clusters} "
+            f"layer {name} has {count} slices over all models, too few for {clusters} "
             "clusters: ask for fewer clusters or give more models"
         )
-    return slices, (height, width)
+    slices, weights, finite = _stack(kernels, _rows(count, room[height, width]))
+    if not finite.all():
+        raise ValueError(
+            f"layer {name} of model {int(jnp.argmin(finite))} is not finite (NaN or ∞): leave this "
+            "model out"
+        )
+    return slices, weights, (height, width)
+
+
+@functools.partial(jax.jit, static_argnames="rows")
+def _stack(
+    kernels: Sequence[Float[Array, "h w i o"]], rows: int
+) -> tuple[Float[Array, "filled h*w"], Float[Array, " filled"], Bool[Array, " models"]]:
+    """Lists all slices, filled up with rows of weight 0, and which kernels are finite."""
+    slices = jnp.concatenate([filters.to_slices(kernel) for kernel in kernels])
+    count = len(slices)
+    weights = (jnp.arange(rows) < count).astype(slices.dtype)
+    finite = jnp.stack([jnp.isfinite(kernel).all() for kernel in kernels])
+    return jnp.pad(slices, ((0, rows - count), (0, 0))), weights, finite
 
 
 def _room(shapes: Sequence[tuple[int, ...]], models: int) -> dict[tuple[int, int], int]:
@@ -227,15 +240,13 @@ def _room(shapes: Sequence[tuple[int, ...]], models: int) -> dict[tuple[int, int
     return room
 
 
-def _fill(
-    slices: Float[Array, "n d"], rows: int
-) -> tuple[Float[Array, "filled d"], Float[Array, " filled"]]:
-    """Fills slices up to `rows`, or a sixteenth of many where that holds them."""
-    count = len(slices)
-    if rows > _MANY and count <= -(-rows // 16):
-        rows = -(-rows // 16)
-    weights = jnp.arange(rows) < count
-    return jnp.pad(slices, ((0, rows - count), (0, 0))), weights.astype(slices.dtype)
+def _rows(count: int, room: int) -> int:
+    """How many rows slices are filled up to: `room`, or a sixteenth of many where that is enough.
+
+    So that all layers together need few programs.
+    """
+    small = -(-room // 16)
+    return small if room > _MANY and count <= small else room
 
 
 @functools.partial(jax.jit, static_argnames=("metric", "size"))
