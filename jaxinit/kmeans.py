@@ -32,6 +32,8 @@ _UNROLLED_PRODUCTS = 128
 # Running sums are taken over runs of so many points, and over the runs.
 _RUN = 512
 
+_INSIDE = jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS  # no check of indices that cannot be outside
+
 Points = Float[Array | np.ndarray, "n d"]
 Centers = Float[Array | np.ndarray, "_ _"]  # k rows; `_check` says where they do not fit
 Weights = Num[Array | np.ndarray, "_"]  # one a point, likewise
@@ -247,7 +249,7 @@ def _deal(points: Float[Array, "n d"], weights: Float[Array, " n"]) -> _Blocks:
     Of each run of as many points each of these blocks gets one; which, is turned from run to run by
     the golden ratio, so that no block sees but one kind of points that come in turns.
     """
-    count, dimensions = points.shape
+    count = len(points)
     size, blocks = _block_size(count)
     numbers = jnp.arange(count, dtype=jnp.int32)
     last = jnp.max(jnp.where(weights > 0, numbers, 0))
@@ -257,9 +259,9 @@ def _deal(points: Float[Array, "n d"], weights: Float[Array, " n"]) -> _Blocks:
     own = (jnp.arange(blocks, dtype=jnp.int32)[:, None] + turn[None]) % used
     rows = jnp.arange(size, dtype=jnp.int32)[None] * used + own
     inside = (rows < count) & (jnp.arange(blocks) < used)[:, None]
-    rows = jnp.where(inside, rows, 0).reshape(-1)
-    dealt = points.T[:, rows].reshape(dimensions, blocks, size).transpose(1, 0, 2)
-    return _Blocks(dealt, jnp.where(inside, weights[rows].reshape(blocks, size), 0), used)
+    rows = jnp.where(inside, rows, 0)
+    dealt = points.at[rows].get(mode=_INSIDE).transpose(0, 2, 1)
+    return _Blocks(dealt, jnp.where(inside, weights[rows], 0), used)
 
 
 def _shift(blocks: _Blocks, mean: Float[Array, " d"]) -> _Blocks:
@@ -284,7 +286,13 @@ def _nearest(points: Float[Array, "d m"], centers: Float[Array, "k d"]) -> Int32
 def _distances(
     points: Float[Array, "d m"], centers: Float[Array, "k d"], labels: Int32[Array, " m"]
 ) -> Float[Array, " m"]:
-    return jnp.square(points - centers.T[:, labels]).sum(0)
+    # A coordinate at a time, as XLA then fuses all; one gather of whole columns takes three times
+    # as long.
+    squares = [
+        jnp.square(points[i] - centers[:, i].at[labels].get(mode=_INSIDE))
+        for i in range(len(points))
+    ]
+    return sum(squares[1:], squares[0])
 
 
 def _assign(
@@ -315,9 +323,7 @@ def _totals(
         # A scatter runs on one core: two of them, on two.
         half = labels.shape[0] // 2
         parts = [slice(0, half), slice(half, None)]
-        add = functools.partial(
-            jax.ops.segment_sum, num_segments=k, mode=jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS
-        )
+        add = functools.partial(jax.ops.segment_sum, num_segments=k, mode=_INSIDE)
         sums = [add((points[:, p] * weights[None, p]).T, labels[p]) for p in parts]
         masses = [add(weights[p], labels[p]) for p in parts]
         return sums[0] + sums[1], masses[0] + masses[1]
