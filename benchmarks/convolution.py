@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from benchmarks import turns
 from jaxinit.models import convolution, resnet
 
-TOLERANCE = 1e-5  # of the largest value
+TOLERANCE = 1e-5  # of the largest value, on 32×32 images
 
 
 class Shape(NamedTuple):
@@ -38,8 +38,10 @@ def main() -> None:
     options = parser.parse_args()
     print("   map  channels  taps stride times  matmul ms   lax ms  ratio  difference")
     total_ours, total_lax = 0.0, 0.0
+    # A kernel's gradient sums over positions; its rounding grows as the root of their number.
+    tolerance = TOLERANCE * max(1, options.size / 32)
     for shape, times in network_shapes(options.size).items():
-        ours, lax, difference = measure(shape, options.batch, options.repeats)
+        ours, lax, difference = measure(shape, options.batch, options.repeats, tolerance)
         total_ours += times * ours
         total_lax += times * lax
         print(
@@ -75,7 +77,7 @@ def network_shapes(size: int) -> dict[Shape, int]:
     return shapes
 
 
-def measure(shape: Shape, batch: int, repeats: int) -> tuple[float, float, float]:
+def measure(shape: Shape, batch: int, repeats: int, tolerance: float) -> tuple[float, float, float]:
     """Times both on one shape, in turns.
 
     Returns:
@@ -102,7 +104,7 @@ def measure(shape: Shape, batch: int, repeats: int) -> tuple[float, float, float
     ]
     pairs = zip(jax.tree.leaves(calls[0]()), jax.tree.leaves(calls[1]()), strict=True)
     difference = max(float(jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(b))) for a, b in pairs)
-    if difference > TOLERANCE:
+    if difference > tolerance:
         raise SystemExit(f"the two differ by {difference:.1e} of the largest value at {shape}")
     times = turns.take_turns(dict(zip(("ours", "lax"), calls, strict=True)), repeats)
     (ours, lax), _ = turns.compare(times)

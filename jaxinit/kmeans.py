@@ -32,7 +32,6 @@ _UNROLLED_PRODUCTS = 128
 # Running sums are taken over runs of so many points, and over the runs.
 _RUN = 512
 
-_INSIDE = jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS  # no check of indices that cannot be outside
 
 Points = Float[Array | np.ndarray, "n d"]
 Centers = Float[Array | np.ndarray, "_ _"]  # k rows; `_check` says where they do not fit
@@ -260,7 +259,7 @@ def _deal(points: Float[Array, "n d"], weights: Float[Array, " n"]) -> _Blocks:
     rows = jnp.arange(size, dtype=jnp.int32)[None] * used + own
     inside = (rows < count) & (jnp.arange(blocks) < used)[:, None]
     rows = jnp.where(inside, rows, 0)
-    dealt = points.at[rows].get(mode=_INSIDE).transpose(0, 2, 1)
+    dealt = points.at[rows].get(mode="promise_in_bounds").transpose(0, 2, 1)
     return _Blocks(dealt, jnp.where(inside, weights[rows], 0), used)
 
 
@@ -289,7 +288,7 @@ def _distances(
     # A coordinate at a time, as XLA then fuses all; one gather of whole columns takes three times
     # as long.
     squares = [
-        jnp.square(points[i] - centers[:, i].at[labels].get(mode=_INSIDE))
+        jnp.square(points[i] - centers[:, i].at[labels].get(mode="promise_in_bounds"))
         for i in range(len(points))
     ]
     return sum(squares[1:], squares[0])
@@ -323,7 +322,7 @@ def _totals(
         # A scatter runs on one core: two of them, on two.
         half = labels.shape[0] // 2
         parts = [slice(0, half), slice(half, None)]
-        add = functools.partial(jax.ops.segment_sum, num_segments=k, mode=_INSIDE)
+        add = functools.partial(jax.ops.segment_sum, num_segments=k, mode="promise_in_bounds")
         sums = [add((points[:, p] * weights[None, p]).T, labels[p]) for p in parts]
         masses = [add(weights[p], labels[p]) for p in parts]
         return sums[0] + sums[1], masses[0] + masses[1]
