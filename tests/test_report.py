@@ -135,6 +135,6 @@ def test_the_whole_paper_plans_each_thing_once(tmp_path, capsys):
     assert sum(len(work) for work in each) > len(total)
     said = capsys.readouterr().err
     # random and pretrained; 3 × Gabor; 2 distances × 2 numbers of models; 2 × 3 numbers of layers,
-    # of which all 17 layers of all 3 models are in both; two pairs each; and 3 source models.
+    # of which all 17 layers of both models are in both; two pairs each; and 2 source models.
     runs = 2 * (2 + 3 + 4 + 6 - 2)
-    assert f"4 experiments; {runs + 3} runs and source models to train" in said
+    assert f"4 experiments; {runs + 2} runs and source models to train" in said
