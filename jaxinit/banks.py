@@ -88,7 +88,7 @@ class FilterBank:
     Attributes:
         filters: Float[Array, "k m h·w"]: for each cluster, the m slices that stand for it: 1, or
             several where the representative is "member".
-        sizes: Float[Array, "k"]: how many slices of the models each cluster has.
+        sizes: Float[Array, "k"]: how many slices of the models, of those drawn, each cluster has.
         inertia: Float[Array, ""]: Σ (distance to the centre)², in the units of the distance.
         kernel_sizes: (h, w) of each layer. Static.
         provenance: What it was made from. Static.
@@ -111,11 +111,15 @@ def fit(
     members_per_cluster: int = 16,
     layers: filters.Layers = None,
     restarts: int = 3,
+    most_slices: int = 2**24,
     sources: Sequence[str] = (),
 ) -> FilterBank:
     """Clusters the 2-D slices of each layer, over all models and input channels.
 
     How a cluster becomes a filter is a choice with consequences: see `REPRESENTATIVES`.
+
+    However many models there are, memory holds `most_slices` of one layer and what k-means makes of
+    them, about 4 · 4 · h · w bytes each.
 
     Args:
         key: Chooses the seeds of k-means and the members.
@@ -128,6 +132,8 @@ def fit(
         members_per_cluster: How many to keep, for "member"; of a smaller cluster, all, repeated.
         layers: Which convolutions (see `filters.select_layers`); None means all.
         restarts: Of k-means.
+        most_slices: Of a layer that has more over all models, as many are drawn of each model,
+            evenly over its channels. The default is what 64 ResNet-18s have.
         sources: What to remember about the models, such as their names.
 
     Returns:
@@ -135,7 +141,8 @@ def fit(
 
     Raises:
         ValueError: An unknown distance or representative, no inverse, no models, layers that are
-            missing or differ in shape, filters that are not finite, more clusters than slices.
+            missing or differ in shape, filters that are not finite, more clusters than slices,
+            more models than `most_slices`.
     """
     metric = distances.get(distance)
     _check(models, metric, representative, clusters, members_per_cluster)
@@ -143,11 +150,16 @@ def fit(
     bank: dict[str, dict[str, Any]] = {"filters": {}, "sizes": {}, "inertia": {}}
     kernel_sizes: dict[str, tuple[int, int]] = {}
     names = filters.select_layers(models[0], layers)
-    room = _room([filters.get_kernel(models[0], name).shape for name in names], len(models))
+    if (most := most_slices // len(models)) < 1:
+        raise ValueError(
+            f"most_slices={most_slices} leaves none to each of {len(models)} models: allow more"
+        )
+    shapes = [filters.get_kernel(models[0], name).shape for name in names]
+    room = _room(shapes, len(models), most)
     for name in names:
-        slices, weights, size = _collect(models, name, clusters, room)
         # The key depends on the layer's place in the network, not on which others are chosen.
         cluster_key, member_key = jax.random.split(jax.random.fold_in(key, everything.index(name)))
+        slices, weights, size = _collect(member_key, models, name, clusters, room, most)
         points = _features(slices, metric, size)
         found = kmeans.fit(cluster_key, points, clusters, weights=weights, restarts=restarts)
         found = found._replace(labels=jnp.where(weights > 0, found.labels, clusters))
@@ -188,20 +200,27 @@ def _check(
 
 
 def _collect(
-    models: Sequence[Params], name: str, clusters: int, room: dict[tuple[int, int], int]
+    key: PRNGKey,
+    models: Sequence[Params],
+    name: str,
+    clusters: int,
+    room: dict[tuple[int, int], int],
+    most: int,
 ) -> tuple[Float[Array, "n d"], Float[Array, " n"], tuple[int, int]]:
     """Reads one layer of all models: its slices, their weights (0 for filling), (h, w)."""
-    kernels = []
+    kernels: list[Array] = []
+    whole = filters.get_kernel(models[0], name).shape
     for index, model in enumerate(models):
         try:
             kernel = jnp.asarray(filters.get_kernel(model, name), jnp.float32)
         except (KeyError, TypeError):
             raise ValueError(f"model {index} has no layer {name}, but model 0 has") from None
-        if kernels and kernel.shape != kernels[0].shape:
+        if kernel.shape != whole:
             raise ValueError(
-                f"layer {name} has shape {kernel.shape} in model {index}, but "
-                f"{kernels[0].shape} in model 0"
+                f"layer {name} has shape {kernel.shape} in model {index}, but {whole} in model 0"
             )
+        if whole[2] * whole[3] > most:
+            kernel = _thin(jax.random.fold_in(key, index), kernel, most)
         kernels.append(kernel)
     height, width, inputs, outputs = kernels[0].shape
     count = len(kernels) * inputs * outputs
@@ -219,6 +238,17 @@ def _collect(
     return slices, weights, (height, width)
 
 
+@functools.partial(jax.jit, static_argnames="count")
+def _thin(key: PRNGKey, kernel: Float[Array, "h w i o"], count: int) -> Float[Array, "h w n 1"]:
+    """Draws one slice of each of `count` equal runs of them; NaN if any tap is not finite."""
+    height, width, inputs, outputs = kernel.shape
+    bounds = jnp.asarray(np.arange(count + 1) * inputs * outputs // count, jnp.int32)
+    widths = (bounds[1:] - bounds[:-1]).astype(jnp.float32)
+    row = bounds[:-1] + (jax.random.uniform(key, count) * widths).astype(jnp.int32)
+    drawn = kernel.reshape(height, width, -1)[:, :, row, None]
+    return jnp.where(jnp.isfinite(kernel).all(), drawn, jnp.nan)
+
+
 @functools.partial(jax.jit, static_argnames="rows")
 def _stack(
     kernels: Sequence[Float[Array, "h w i o"]], rows: int
@@ -231,12 +261,12 @@ def _stack(
     return jnp.pad(slices, ((0, rows - count), (0, 0))), weights, finite
 
 
-def _room(shapes: Sequence[tuple[int, ...]], models: int) -> dict[tuple[int, int], int]:
-    """The number of slices of the largest layer of each kernel size, over all models."""
+def _room(shapes: Sequence[tuple[int, ...]], models: int, most: int) -> dict[tuple[int, int], int]:
+    """How many slices of its largest layer each kernel size needs room for, over all models."""
     room: dict[tuple[int, int], int] = {}
     for height, width, inputs, outputs in shapes:
         size = (height, width)
-        room[size] = max(room.get(size, 0), models * inputs * outputs)
+        room[size] = max(room.get(size, 0), models * min(inputs * outputs, most))
     return room
 
 

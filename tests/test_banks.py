@@ -144,6 +144,32 @@ def test_each_layer_is_read_once_and_in_turn(bank):
     jax.tree.map(np.testing.assert_array_equal, made, bank)
 
 
+def test_of_many_slices_so_many_are_drawn_evenly_from_each_model(bank):
+    whole = fit(most_slices=2 * 64, sources=bank.provenance.sources)
+    jax.tree.map(np.testing.assert_array_equal, whole, bank)
+    thinned = fit(clusters=2 * 10, most_slices=21, representative="member", members_per_cluster=1)
+    for name in SHAPES:
+        kernels = [filters.get_kernel(m, name) for m in MODELS]
+        rows = np.concatenate([k.reshape(-1, k.shape[2] * k.shape[3]).T for k in kernels])
+        match = (np.asarray(thinned.filters[name]) == rows[None]).all(-1).argmax(-1)
+        # As many clusters as slices: each stands for one, of a run of its own.
+        bounds = np.arange(21) * len(rows) // 20
+        places = np.searchsorted(bounds, np.sort(match), side="right") - 1
+        np.testing.assert_array_equal(places, np.arange(20))
+
+
+def test_clusters_of_drawn_slices_are_as_good():
+    rng = np.random.default_rng(3)
+    models = [{"c": {"kernel": rng.standard_normal((3, 3, 64, 64), np.float32)}} for _ in range(4)]
+    slices = jnp.concatenate([filters.to_slices(jnp.asarray(m["c"]["kernel"])) for m in models])
+    inertia = []
+    for most in (2**24, 2**12):
+        bank = banks.fit(KEY, models, clusters=8, restarts=1, most_slices=most)
+        assert bank.sizes["c"].sum() == min(most, 4 * 64 * 64)
+        inertia.append(kmeans.assign(slices, bank.filters["c"][:, 0])[1].sum())
+    assert inertia[1] / inertia[0] < 1.02
+
+
 def test_same_key_same_bank_other_key_another(bank):
     again = fit()
     other = banks.fit(jax.random.key(1), MODELS, clusters=4, restarts=1)
@@ -348,6 +374,14 @@ def broken(name: str, value: Any) -> dict[str, Any]:
             {"models": [model(0), broken("conv1", lambda k: k * np.float32("inf"))]},
             "layer conv1 of model 1 is not finite",
         ),
+        (
+            {
+                "models": [model(0), broken("conv1", lambda k: np.where(k == k.max(), np.nan, k))],
+                "most_slices": 10,
+            },
+            "layer conv1 of model 1 is not finite",
+        ),
+        ({"most_slices": 1}, "most_slices=1 leaves none to each of 2 models"),
     ],
 )
 def test_bad_input_to_fit(change, sentence):
