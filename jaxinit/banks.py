@@ -244,7 +244,7 @@ def _thin(key: PRNGKey, kernel: Float[Array, "h w i o"], count: int) -> Float[Ar
     height, width, inputs, outputs = kernel.shape
     bounds = jnp.asarray(np.arange(count + 1) * inputs * outputs // count, jnp.int32)
     widths = (bounds[1:] - bounds[:-1]).astype(jnp.float32)
-    row = bounds[:-1] + (jax.random.uniform(key, count) * widths).astype(jnp.int32)
+    row = bounds[:-1] + (jax.random.uniform(key, (count,)) * widths).astype(jnp.int32)
     drawn = kernel.reshape(height, width, -1)[:, :, row, None]
     return jnp.where(jnp.isfinite(kernel).all(), drawn, jnp.nan)
 
