@@ -61,6 +61,7 @@ def main() -> None:
         for axis in options.axes:
             sizes = [size for size in AXES[axis] if size <= options.largest]
             found[axis] = [in_own_process(axis, size) for size in sizes]
+            found = {axis: found[axis] for axis in AXES if axis in found}
             text = json.dumps({"work": WORK, "environment": host, "points": found}, indent=1)
             (folder / "growth.json").write_text(text + "\n")
         draw(found, folder / "growth.png")

@@ -37,15 +37,21 @@ class Alignment(comparison.Experiment):
         )
 
 
-_QUICK, _PAPER = comparison.quick("alignment"), comparison.paper("alignment")
+def _custom(shared: dict[str, Any], sources: int) -> Alignment:
+    """Sets the network whose channels can be permuted, and the number of source models."""
+    training = shared.get("training", config.Training())
+    models = shared.get("sources", config.Sources())
+    own = {
+        "training": dataclasses.replace(training, network="custom"),
+        "sources": dataclasses.replace(models, sources=sources),
+    }
+    return Alignment(**shared | own)
+
+
 PRESETS = {
-    "quick": Alignment(
-        **_QUICK | {"training": dataclasses.replace(_QUICK["training"], network="custom")}
-    ),
-    "paper": Alignment(
-        **_PAPER
-        | {"training": config.Training(network="custom"), "sources": config.Sources(sources=6)}
-    ),
+    "quick": _custom(comparison.quick("alignment"), 2),
+    "reduced": _custom(comparison.reduced("alignment"), 6),
+    "paper": _custom(comparison.paper("alignment"), 6),
 }
 
 

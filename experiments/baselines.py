@@ -8,6 +8,7 @@ from experiments.comparison import Figure, Question
 
 PRESETS = {
     "quick": comparison.Experiment(**comparison.quick("baselines")),
+    "reduced": comparison.Experiment(**comparison.reduced("baselines")),
     "paper": comparison.Experiment(**comparison.paper("baselines")),
 }
 

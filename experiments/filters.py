@@ -47,9 +47,11 @@ class Filters(comparison.Experiment):
 
 
 _QUICK, _PAPER = Filters(**comparison.quick("filters")), Filters(**comparison.paper("filters"))
+_REDUCED = Filters(**comparison.reduced("filters"))
 _FOURIER = ingredients.Clustering(distances=("fourier",))
 PRESETS = {
     "quick": dataclasses.replace(_QUICK, clustering=_FOURIER),
+    "reduced": dataclasses.replace(_REDUCED, clustering=_FOURIER),
     "paper": dataclasses.replace(_PAPER, clustering=_FOURIER, sources=config.Sources(sources=6)),
 }
 

@@ -26,6 +26,7 @@ class Gabor(comparison.Experiment):
 
 PRESETS = {
     "quick": Gabor(layers=(1, 6, 17), **comparison.quick("gabor")),
+    "reduced": Gabor(layers=(1, 6, 17), **comparison.reduced("gabor")),
     "paper": Gabor(**comparison.paper("gabor")),
 }
 

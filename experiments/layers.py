@@ -25,6 +25,7 @@ class Layers(comparison.Experiment):
 
 PRESETS = {
     "quick": Layers(layers=(1, 6, 17), **comparison.quick("layers")),
+    "reduced": Layers(layers=(1, 6, 17), **comparison.reduced("layers")),
     "paper": Layers(**comparison.paper("layers")),
 }
 

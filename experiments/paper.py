@@ -70,9 +70,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--preset",
-        choices=("quick", "paper"),
+        choices=("quick", "reduced", "paper"),
         default="quick",
-        help="quick (embedded images, small) or paper (its grid) (default: quick)",
+        help="quick (embedded images, small), reduced (real images, the grid thinned for a CPU) "
+        "or paper (its grid) (default: quick)",
     )
     parser.add_argument(
         "--experiments",
@@ -92,7 +93,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="runs trained at once (1 on a CPU, else what memory holds, where not given)",
     )
     parser.add_argument(
-        "--output", type=Path, help="folder of all (default: output, of the paper's output/paper)"
+        "--output",
+        type=Path,
+        help="folder of all (default: output of quick, else output/reduced or output/paper)",
     )
     parser.add_argument(
         "--models-dir",
@@ -100,9 +103,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="folder of the source models' checkpoints (default: %(default)s)",
     )
     options = parser.parse_args(argv)
-    options.output = options.output or Path(
-        "output" if options.preset == "quick" else "output/paper"
-    )
+    quick = options.preset == "quick"
+    options.output = options.output or Path("output", *([] if quick else [options.preset]))
     return options
 
 

@@ -27,7 +27,9 @@ class Search(comparison.Experiment):
     )
 
 
-_QUICK, _PAPER = comparison.quick("search"), comparison.paper("search")
+_QUICK, _REDUCED, _PAPER = (
+    shared("search") for shared in (comparison.quick, comparison.reduced, comparison.paper)
+)
 PRESETS = {
     "quick": Search(
         **_QUICK
@@ -35,6 +37,10 @@ PRESETS = {
             "training": config.Training(epochs=4, batch_size=40),
             "evaluation": dataclasses.replace(_QUICK["evaluation"], pairs=_PAIRS[:1]),
         }
+    ),
+    "reduced": Search(
+        **_REDUCED
+        | {"evaluation": dataclasses.replace(_REDUCED["evaluation"], pairs=_PAIRS[:2], seeds=1)}
     ),
     "paper": Search(
         **_PAPER

@@ -22,7 +22,7 @@ class TinyImageNet(comparison.Experiment):
         config.check(self.clusters >= 1, f"--clusters {self.clusters} is too small: say 1 or more")
 
 
-_QUICK = comparison.quick("tiny_imagenet")
+_QUICK, _REDUCED = comparison.quick("tiny_imagenet"), comparison.reduced("tiny_imagenet")
 PRESETS = {
     "quick": TinyImageNet(
         **_QUICK
@@ -30,6 +30,18 @@ PRESETS = {
             "clustering": ingredients.Clustering(distances=("fourier",), restarts=1),
             "training": dataclasses.replace(_QUICK["training"], epochs=3, augment=False),
             "evaluation": dataclasses.replace(_QUICK["evaluation"], whole=True),
+        }
+    ),
+    "reduced": TinyImageNet(
+        **_REDUCED
+        | {
+            "clustering": ingredients.Clustering(distances=("fourier", "fourier_real")),
+            "data": config.Data(dataset="tiny_imagenet32"),
+            "training": dataclasses.replace(_REDUCED["training"], augment=False),
+            "sources": dataclasses.replace(
+                _REDUCED["sources"], sources=6, source_dataset="cifar100"
+            ),
+            "evaluation": dataclasses.replace(_REDUCED["evaluation"], whole=True),
         }
     ),
     "paper": TinyImageNet(

@@ -1,8 +1,10 @@
 """Each experiment whole, with the real network on very little data; and the paper's grids."""
 
+import dataclasses
 import importlib
 import json
 
+import numpy as np
 import pytest
 
 from experiments import clusters, comparison, ingredients, protocol
@@ -116,6 +118,20 @@ def test_the_papers_presets_are_its_grid(name):
     for field, value in varied[name].items():
         assert getattr(paper, field) == value
     assert paper.clustering.distances == ("euclidean", "fourier")
+
+
+@pytest.mark.parametrize("name", ["gabor", "models", "layers", "clusters", "alignment", "search"])
+def test_the_reduced_presets_are_part_of_the_papers_grid(name):
+    presets = importlib.import_module(f"experiments.{name}").PRESETS
+    reduced, paper = presets["reduced"], presets["paper"]
+    for field in ("clusters", "layers", "models"):
+        ours, theirs = (np.atleast_1d(getattr(p, field, ())) for p in (reduced, paper))
+        assert set(ours) <= set(theirs)
+    assert set(reduced.evaluation.pairs) <= set(paper.evaluation.pairs)
+    assert reduced.data == paper.data
+    assert reduced.training == dataclasses.replace(paper.training, epochs=5)
+    assert reduced.evaluation.output == f"output/reduced/{name}"
+    assert reduced.sources.source_epochs == 10
 
 
 def test_the_paper_on_tiny_imagenet():

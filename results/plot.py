@@ -1,0 +1,47 @@
+"""Reads recorded runs into pandas and plots them; needs pandas and matplotlib, nothing of jaxinit.
+
+    python results/plot.py results/cifar100-clusters curves.png
+
+Every file of `<folder>/runs` is one run; `experiments/run.schema.json` says what is in it.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+from matplotlib import pyplot as plt
+
+
+def read(folder: Path) -> pd.DataFrame:
+    """Returns a row for each epoch of each run in `<folder>/runs`: its names, and its curves."""
+    frames = []
+    for file in sorted(folder.glob("runs/*.json")):
+        run = json.loads(file.read_text(encoding="utf-8"))
+        frame = pd.DataFrame(run["curves"]).rename_axis("epoch").reset_index()
+        names = {name: run[name] for name in ("experiment", "variant", "task", "seed")}
+        frames.append(frame.assign(epoch=frame["epoch"] + 1, **names))
+    if not frames:
+        print(f"no runs in {folder}/runs: give the folder of an experiment", file=sys.stderr)
+        sys.exit(2)
+    return pd.concat(frames, ignore_index=True)
+
+
+def main(folder: str, picture: str) -> None:
+    """Plots each variant's mean validation accuracy, and prints that of the last epoch."""
+    runs = read(Path(folder))
+    accuracy = runs.pivot_table(index="epoch", columns="variant", values="val_acc_top1")
+    axes = accuracy.plot(xlabel="epoch", ylabel="validation accuracy (%)", figsize=(8, 5))
+    axes.set_title(f"{runs['task'].nunique()} tasks × {runs['seed'].nunique()} seeds, means")
+    axes.grid(color="#e6e6e6")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    plt.savefig(picture, dpi=110, bbox_inches="tight")
+    last = runs[runs["epoch"] == runs["epoch"].max()]
+    print(last.groupby("variant")["val_acc_top1"].agg(["count", "mean", "std"]).round(1))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        print("usage: python results/plot.py FOLDER PICTURE", file=sys.stderr)
+        sys.exit(2)
+    main(sys.argv[1], sys.argv[2])
