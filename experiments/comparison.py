@@ -127,7 +127,7 @@ def main(
             program=f"python -m experiments.{experiment}",
             description=(inspect.getmodule(ask).__doc__ or "").split("\n")[0],
         )
-        runner.setup_compilation_cache()
+        runner.setup_jax()
         written = plan(experiment, settings, ask).run()
         print(f"finished in {clock(time.monotonic() - start)}; written:")
         for path in written:

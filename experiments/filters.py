@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             program="python -m experiments.filters",
             description=(__doc__ or "").split("\n")[0],
         )
-        runner.setup_compilation_cache()
+        runner.setup_jax()
         tracking.check_writable(Path(settings.evaluation.output))
         for path in run(settings):
             print(path)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jax
 
-from experiments import config, data, pretrain, tracking
+from experiments import config, data, pretrain, processes, tracking
 from experiments.errors import UserError
 from experiments.progress import Progress, say
 from experiments.runner import Variant
@@ -230,9 +230,10 @@ class Ingredients:
             say(f"clustering the filters of {len(params)} models: {distance}, k = {k}, {chosen}")
             key, restarts = jax.random.key(_BANK_SEED), self._clustering.restarts
             bank = banks.fit(key, params, restarts=restarts, **asked)
-            with tracking.writing_to(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                banks.save(bank, path)
+            if processes.is_first():
+                with tracking.writing_to(path):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    banks.save(bank, path)
         except ValueError as error:
             raise UserError(str(error)) from error
         return bank

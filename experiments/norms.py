@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             program="python -m experiments.norms",
             description=(__doc__ or "").split("\n")[0],
         )
-        runner.setup_compilation_cache()
+        runner.setup_jax()
         norms = measure(settings)
         procedural = settings.data.dataset == "procedural"
         stem = "norms-procedural" if procedural else "norms"

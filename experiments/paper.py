@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parse(argv)
     start = time.monotonic()
     with exit_status():
-        runner.setup_compilation_cache()
+        runner.setup_jax()
         progress = Progress(0)
         for plan in plans(options, progress):
             plan.run()
@@ -90,7 +90,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--runs-at-once",
         type=int,
-        help="runs trained at once (1 on a CPU, else what memory holds, where not given)",
+        help="runs trained at once (1 a device on CPUs, else what memory holds, where not given)",
     )
     parser.add_argument(
         "--output",

@@ -13,7 +13,7 @@ from matplotlib import colors
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import reference, statistics, tracking
+from experiments import processes, reference, statistics, tracking
 from experiments.errors import UserError
 from experiments.tracking import RunRecord
 
@@ -439,6 +439,8 @@ def save(figure: Figure, folder: Path | str, stem: str) -> list[Path]:
         UserError: If the folder cannot be written to.
     """
     paths = [Path(folder) / f"{stem}.{kind}" for kind in ("png", "svg")]
+    if not processes.is_first():
+        return paths
     with tracking.writing_to(folder), matplotlib.rc_context(_STYLE):
         Path(folder).mkdir(parents=True, exist_ok=True)
         # "tight" makes room for long labels instead of cutting them.

@@ -286,7 +286,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             program="python -m experiments.pretrain",
             description=(__doc__ or "").split("\n")[0],
         )
-        runner.setup_compilation_cache()
+        runner.setup_jax()
         dataset = runner.load_data(settings.data)
         sources = Sources(
             dataset, settings.training, settings.sources, overwrite=settings.overwrite

@@ -5,6 +5,8 @@ import time
 from collections.abc import Sequence
 from typing import TextIO
 
+from experiments import processes
+
 # Where nobody watches a terminal, a line at most this often within a run.
 _QUIET_SECONDS = 20.0
 
@@ -41,6 +43,8 @@ class Progress:
         self._first = self._first or (now, self._done)
         if not (self._rewrite or epoch == epochs or now - self._said > _QUIET_SECONDS):
             return
+        if not processes.is_first():
+            return
         self._said = now
         mean = sum(accuracies) / len(accuracies)
         text = (
@@ -70,4 +74,5 @@ def clock(seconds: float) -> str:
 
 def say(text: str) -> None:
     """Prints one line of news on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    if processes.is_first():
+        print(text, file=sys.stderr, flush=True)

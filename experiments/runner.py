@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from experiments import config, data, protocol, tracking, training
+from experiments import config, data, processes, protocol, tracking, training
 from experiments.config import Pair, check
 from experiments.progress import Progress, say
 from jaxinit.types import ParamsInitializer
@@ -52,7 +52,7 @@ class Evaluation:
         choices=("fresh", "sequential"),
     )
     runs_at_once: int | None = config.option(
-        None, "runs trained at once (1 on a CPU, else what memory holds, where not given)"
+        None, "runs trained at once (1 a device on CPUs, else what memory holds, where not given)"
     )
     output: str = config.option("output/clusters", "folder of the results")
     overwrite: bool = config.option(False, "train again what is recorded already")
@@ -109,8 +109,8 @@ def groups_of_runs(
 
     Args:
         waiting: Runs, or chains of them.
-        asked: The size of a group; None means as many as the device's memory holds, or 1 where it
-            does not say, as on a CPU.
+        asked: The size of a group; None means as many as the devices' memory holds, or 1 a device
+            where it does not say, as on a CPU.
         trainer: Knows the memory.
         task: One of those to be trained.
 
@@ -119,7 +119,7 @@ def groups_of_runs(
     """
     if not waiting:
         return [], 1
-    most = asked or trainer.runs_that_fit(task) or 1
+    most = asked or trainer.runs_that_fit(task) or trainer.devices
     size = -(-len(waiting) // -(-len(waiting) // most))
     return [waiting[first : first + size] for first in range(0, len(waiting), size)], size
 
@@ -292,7 +292,10 @@ class Runner:
         progress: Progress,
     ) -> list[Any]:
         tasks = [self.tasks[run.pair] for run in runs]
-        curves, finals, seconds = train_runs(trainer, runs, tasks, variables, progress, places)
+        keep = self.evaluation.protocol == "sequential"
+        curves, finals, seconds = train_runs(
+            trainer, runs, tasks, variables, progress, places, keep=keep
+        )
         records = [
             make_record(self.experiment, run, curve, self._run_settings(run.variant), seconds)
             for run, curve in zip(runs, curves, strict=True)
@@ -309,8 +312,10 @@ def train_runs(
     variables: Sequence[Any],
     progress: Progress,
     places: int = 1,
+    *,
+    keep: bool = True,
 ) -> tuple[list[training.Curves], list[Any], float]:
-    """Trains runs side by side; returns curves, trained variables and seconds a run."""
+    """Trains runs side by side; returns curves, trained variables if kept, and seconds a run."""
     label = ", ".join(f"{r.variant} {task_name(r.pair)} seed {r.seed}" for r in runs[:2])
     label += f" and {len(runs) - 2} more" if len(runs) > 2 else ""
     epochs, work = trainer.settings.epochs, pixels(trainer.images, tasks[0])
@@ -321,6 +326,7 @@ def train_runs(
         [protocol.run_keys(run.seed, run.pair).training for run in runs],
         lambda epoch, accuracies: progress.epoch(label, epoch, epochs, accuracies, work),
         places=places,
+        keep=keep,
     )
     for run, curve in zip(runs, curves, strict=True):
         if curve.stopped:
@@ -360,8 +366,9 @@ def task_name(pair: Pair | None) -> str:
     return "all" if pair is None else f"pair-{pair[0]}-{pair[1]}"
 
 
-def setup_compilation_cache() -> None:
-    """Keeps compiled programs between starts, where the user has not said otherwise."""
+def setup_jax() -> None:
+    """Joins other processes, and keeps compiled programs between starts, unless told otherwise."""
+    processes.join()
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = Path.home() / ".cache" / "jaxinit" / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -27,6 +27,7 @@ from typing import Any
 
 import jax
 
+from experiments import processes
 from experiments.errors import UserError
 
 SCHEMA_VERSION = 1
@@ -176,12 +177,15 @@ def write_all(records: Sequence[RunRecord], folder: Path | str) -> list[Path]:
             paths.append(_write_run(record, Path(folder)))
         except OSError as error:
             raise UserError(f"{_reason(folder, error)}; {_rescue(records[i:])}") from error
+    processes.wait("the runs are written")
     return paths
 
 
 def _write_run(record: RunRecord, folder: Path) -> Path:
     names = (folder, record.experiment, record.variant, record.task, record.seed)
     procedural = is_procedural([record])
+    if not processes.is_first():
+        return path(*names, procedural=procedural)
     data = {"schema_version": SCHEMA_VERSION} | dataclasses.asdict(record)
     written = write_json(data, path(*names, procedural=procedural))
     path(*names, procedural=not procedural).unlink(missing_ok=True)  # one run has one file
@@ -194,7 +198,12 @@ def write_json(data: JSON, target: Path) -> Path:
 
 
 def write_text(text: str, target: Path) -> Path:
-    """Writes the file whole or not at all, and makes its folder. Raises OSError."""
+    """Writes the file whole or not at all, and makes its folder. Raises OSError.
+
+    Of several processes the first does.
+    """
+    if not processes.is_first():
+        return target
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:

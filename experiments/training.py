@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec, Sharding
 from jaxtyping import Array, Float, Int, UInt8
 
-from experiments import augmentation, config, data, dead_taps, schedules
+from experiments import augmentation, config, data, dead_taps, processes, schedules
 from jaxinit.models import resnet
 from jaxinit.types import PRNGKey
 
@@ -72,9 +72,10 @@ class Curves(NamedTuple):
 Progress = Callable[[int, Sequence[float]], None]
 
 
-def to_device(dataset: data.Dataset) -> DeviceData:
-    """Puts all images on the default device, as bytes."""
-    return DeviceData(jnp.asarray(dataset.train_images), jnp.asarray(dataset.test_images))
+def to_device(dataset: data.Dataset, sharding: Sharding | None = None) -> DeviceData:
+    """Puts all images on the default device, or where the sharding says, as bytes."""
+    put = jnp.asarray if sharding is None else lambda host: processes.spread(host, sharding)
+    return DeviceData(put(dataset.train_images), put(dataset.test_images))
 
 
 def free_memory() -> float | None:
@@ -278,8 +279,10 @@ def _programs(
     epoch = Epoch(network, settings, mean, std)
     mesh = jax.sharding.Mesh(np.asarray(jax.devices()), ("runs",))
     many = jax.vmap(epoch, in_axes=(None, 0, 0, 0, 0))
+    over_runs = None
     if mesh.size > 1:
         own = PartitionSpec("runs")
+        over_runs = NamedSharding(mesh, own)
         many = jax.shard_map(
             many,
             mesh=mesh,
@@ -293,7 +296,9 @@ def _programs(
         init=jit_once(lambda key: network.init(key, one_image, train=False)),
         # Copied, as the states are given away to the epochs, and the variables are the caller's.
         start=jax.jit(lambda own: init_state(jax.tree.map(jnp.copy, own), settings)),
-        starts=jax.jit(jax.vmap(lambda variables: init_state(variables, settings))),
+        starts=jax.jit(
+            jax.vmap(lambda variables: init_state(variables, settings)), out_shardings=over_runs
+        ),
         # A single run keeps its plain program: XLA does worse with a batch of one on a CPU.
         one=jax.jit(epoch, donate_argnums=3),
         many=jax.jit(many, donate_argnums=3),
@@ -316,7 +321,6 @@ class Trainer:
         self, dataset: data.Dataset, settings: config.Training, classes: int, network: Any = None
     ) -> None:
         self.settings = settings
-        self.images = to_device(dataset)
         self.network: Any = make_network(classes, settings) if network is None else network
         # Trainers that differ in what only the host sees share their programs.
         compiled = dataclasses.replace(settings, epochs=1, learning_rate=1.0, schedule="constant")
@@ -324,6 +328,13 @@ class Trainer:
         normalization = (tuple(dataset.mean), tuple(dataset.std))
         self._programs = _programs(self.network, compiled, size, *normalization)
         self._mesh = self._programs.mesh
+        everywhere = NamedSharding(self._mesh, PartitionSpec())
+        self.images = to_device(dataset, everywhere if self.devices > 1 else None)
+
+    @property
+    def devices(self) -> int:
+        """How many devices the runs are spread over."""
+        return self._mesh.size
 
     def init_variables(self, key: PRNGKey) -> Any:
         """Draws the network's default start: {"params": …, "batch_stats": …}."""
@@ -341,7 +352,7 @@ class Trainer:
         needed = None if free is None else self._bytes_per_run(task)
         if free is None or needed is None:
             return None
-        return max(1, int(free / needed)) * self._mesh.size
+        return max(1, int(processes.agreed(free / needed))) * self.devices
 
     def _bytes_per_run(self, task: data.Task) -> float | None:
         key = jax.random.key(0)
@@ -351,7 +362,7 @@ class Trainer:
             _split(task.train_index, task.train_labels),
             _split(task.test_index, task.test_labels),
         )
-        count = 2 * self._mesh.size
+        count = 2 * self.devices
         runs = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype),
             (*splits, state, jax.eval_shape(lambda: key)),
@@ -374,6 +385,7 @@ class Trainer:
         progress: Progress = lambda epochs, accuracies: None,
         *,
         places: int = 1,
+        keep: bool = True,
     ) -> tuple[list[Curves], list[Any]]:
         """Trains one run for each task, all at once, spread over the devices.
 
@@ -384,12 +396,14 @@ class Trainer:
             progress: Told after every epoch.
             places: Train as if there were at least so many runs, so that a smaller last group
                 needs no program of its own.
+            keep: Return the variables.
 
         Returns:
-            Each run's curves, and its variables after the last epoch. A run whose loss is not
-            finite is recorded up to the epoch before, stopped, and does not touch the others.
+            Each run's curves, and its variables after the last epoch where they are to be kept. A
+            run whose loss is not finite is recorded up to the epoch before, stopped, and does not
+            touch the others.
         """
-        single = max(len(tasks), places, self._mesh.size) == 1
+        single = max(len(tasks), places, self.devices) == 1
         join = operator.itemgetter(0) if single else functools.partial(self._join, places=places)
         part = (lambda tree, _: tree) if single else _part
         call = self._programs.one if single else self._programs.many
@@ -403,27 +417,28 @@ class Trainer:
             state = _with_learning_rate(state, rate)
             key = join([jax.random.fold_in(key, epoch) for key in keys])
             state, result = call(self.images, train, test, state, key)
-            host = jax.tree.map(np.asarray, result)
+            host = processes.gather(result)
             for number, log in enumerate(logs):
                 log.add(part(host, number))
             progress(epoch + 1, [log.last_accuracy() for log in logs])
             if all(log.stopped for log in logs):
                 break
-        finals = [part(state, number) for number in range(len(tasks))]
-        return (
-            [Curves(log.curves, log.stopped) for log in logs],
-            [{"params": s.params, "batch_stats": s.batch_stats} for s in finals],
-        )
+        curves = [Curves(log.curves, log.stopped) for log in logs]
+        if not keep:
+            return curves, []
+        trained = {"params": state.params, "batch_stats": state.batch_stats}
+        if jax.process_count() > 1:
+            trained = processes.gather(trained)
+        return curves, [part(trained, number) for number in range(len(tasks))]
 
     def _join(self, trees: Sequence[Any], places: int) -> Any:
         """Stacks one tree a run, the last repeated to fill all places of all devices."""
-        devices = self._mesh.size
-        count = -(-max(len(trees), places) // devices) * devices
+        count = -(-max(len(trees), places) // self.devices) * self.devices
         filled = [*trees, *[trees[-1]] * (count - len(trees))]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *filled)
-        if devices == 1:
+        if self.devices == 1:
             return stacked
-        return jax.device_put(stacked, NamedSharding(self._mesh, PartitionSpec("runs")))
+        return processes.spread(stacked, NamedSharding(self._mesh, PartitionSpec("runs")))
 
 
 CURVES = (
