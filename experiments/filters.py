@@ -1,21 +1,23 @@
 """Figure 10: the filters of a network as it is initialised, and as it is after training.
 
-Draws the clusters' filters of each layer, and slices of the same network's kernels before and after
-training on the first pair.
+Trains one network on the first pair, for each distance, and writes what each cluster draws, and
+slices of the network's kernels before and after, as JSON; the figures are drawn from that alone.
 """
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Array, Float
 
 from experiments import (
     comparison,
     config,
+    data,
     ingredients,
     plotting,
     protocol,
@@ -23,12 +25,13 @@ from experiments import (
     tracking,
     training,
 )
-from experiments.errors import exit_status
+from experiments.errors import UserError, exit_status
 from experiments.progress import Progress
-from jaxinit import banks, filters
+from jaxinit import filters
 
 _SEED = 0
 _SLICES = 20
+_DIGITS = 5  # of a recorded tap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,60 +49,161 @@ class Filters(comparison.Experiment):
             config.check(1 <= number <= 17, f"--shown {number} is out of range: say 1 to 17")
 
 
-_QUICK, _PAPER = Filters(**comparison.quick("filters")), Filters(**comparison.paper("filters"))
-_REDUCED = Filters(**comparison.reduced("filters"))
 _FOURIER = ingredients.Clustering(distances=("fourier",))
+
+
+def _preset(shared: dict[str, Any], models: int) -> Filters:
+    sources = dataclasses.replace(shared.get("sources", config.Sources()), sources=models)
+    return Filters(**shared | {"clustering": _FOURIER, "sources": sources})
+
+
 PRESETS = {
-    "quick": dataclasses.replace(_QUICK, clustering=_FOURIER),
-    "reduced": dataclasses.replace(_REDUCED, clustering=_FOURIER),
-    "paper": dataclasses.replace(_PAPER, clustering=_FOURIER, sources=config.Sources(sources=6)),
+    "quick": _preset(comparison.quick("filters"), 2),
+    "reduced": _preset(comparison.reduced("filters"), 6),
+    "paper": _preset(comparison.paper("filters"), 6),
 }
 
 
-def run(settings: Filters) -> list[Path]:
-    """Trains one network for each distance, and draws."""
-    plan = comparison.plan("filters", settings)
-    folder, dataset = Path(settings.evaluation.output), plan.dataset
-    pair = settings.evaluation.tasks()[0]
-    suffix = "-procedural" if dataset.name == "procedural" else ""
-    written: list[Path] = []
-    task = runner.data.task(dataset, pair)
-    trainer = training.Trainer(dataset, settings.training, task.classes)
-    for distance in settings.clustering.distances:
-        variant = plan.made_of.clustered(distance, settings.clusters)
-        run = protocol.Run(variant.name, pair, _SEED)
-        keys = protocol.run_keys(run.seed, run.pair)
+class Plan(NamedTuple):
+    """The networks whose filters have yet to be drawn."""
+
+    settings: Filters
+    dataset: data.Dataset
+    made_of: ingredients.Ingredients
+    progress: Progress | None
+
+    @property
+    def file(self) -> Path:
+        """Where the slices are recorded."""
+        suffix = "-procedural" if self.dataset.name == "procedural" else ""
+        return Path(self.settings.evaluation.output) / f"filters{suffix}.json"
+
+    def work(self) -> dict[str, float]:
+        """For all that is still to be trained, how many pixels it trains on."""
+        waiting = self._waiting(recorded(self.file))
+        if not waiting:
+            return {}
+        names = {f"filters {distance}": self._pixels() for distance in waiting}
+        return {**names, **self.made_of.work()}
+
+    def run(self) -> list[Path]:
+        """Trains what is not recorded yet, writes the slices and draws them.
+
+        Returns:
+            What was written.
+        """
+        drawings = {} if self.settings.evaluation.overwrite else recorded(self.file)
+        waiting = self._waiting(drawings)
+        progress = self.progress or Progress(len(waiting) * self._pixels())
+        for distance in waiting:
+            drawings[distance] = self._measure(distance, progress)
+            content = {"schema_version": tracking.SCHEMA_VERSION, "drawings": drawings}
+            with tracking.writing_to(self.file.parent):
+                tracking.write_json(content, self.file)
+        written = [self.file]
+        for stem, figure in draw(drawings).items():
+            name = stem + self.file.stem.removeprefix("filters")
+            written += plotting.save(figure, self.file.parent, name)
+        return written
+
+    def _waiting(self, drawings: Mapping[str, Any]) -> list[str]:
+        distances = self.settings.clustering.distances
+        return [d for d in distances if drawings.get(d, {}).get("settings") != self._described(d)]
+
+    def _described(self, distance: str) -> dict[str, Any]:
+        """All that decides what is drawn."""
+        settings = self.settings
+        return {
+            **runner.describe_data(self.dataset),
+            **settings.training.described(),
+            "initializer": self.made_of.clustered(distance, settings.clusters).settings,
+            "task": runner.task_name(settings.evaluation.tasks()[0]),
+            "shown": list(settings.shown),
+        }
+
+    def _pixels(self) -> float:
+        settings = self.settings
+        task = data.task(self.dataset, settings.evaluation.tasks()[0])
+        return settings.training.epochs * runner.pixels(self.dataset, task)
+
+    def _measure(self, distance: str, progress: Progress) -> dict[str, Any]:
+        """Trains one network; returns its slices before and after, and its clusters."""
+        settings, pair = self.settings, self.settings.evaluation.tasks()[0]
+        task = data.task(self.dataset, pair)
+        trainer = training.Trainer(self.dataset, settings.training, task.classes)
+        variant = self.made_of.clustered(distance, settings.clusters)
+        keys = protocol.run_keys(_SEED, pair)
         variables = trainer.init_variables(keys.network)
         params = jax.jit(variant.make())(keys.initializer, variables["params"])
-        progress = Progress(settings.training.epochs * runner.pixels(dataset, task))
-        start = [{**variables, "params": params}]
+        run, start = protocol.Run(variant.name, pair, _SEED), [{**variables, "params": params}]
         _, (final,), _ = runner.train_runs(trainer, [run], [task], start, progress)
-        about = f"{dataset.title}: {settings.sources.sources} source models, {variant.label}"
-        figure = plotting.kernels_figure(
-            {
-                name: (np.asarray(filters.get_kernel(params, name)), _kernel(final, name))
-                for name in (filters.layer_names(params)[number - 1] for number in settings.shown)
+        bank = self.made_of.bank(distance, settings.clusters)
+        names = filters.layer_names(params)
+        return {
+            "settings": self._described(distance),
+            "subtitle": f"{self.dataset.title}: {settings.sources.sources} source models, "
+            f"{variant.label}; {runner.task_name(pair)}, {settings.training.epochs} epochs, "
+            f"{jax.devices()[0].device_kind}",
+            "kernels": {
+                name: [_slices(filters.get_kernel(of, name)) for of in (params, final["params"])]
+                for name in (names[number - 1] for number in settings.shown)
             },
+            "clusters": {
+                name: {
+                    "filters": _rounded(np.asarray(bank.filters[name])[:, 0].reshape(-1, *size)),
+                    "sizes": np.asarray(bank.sizes[name]).tolist(),
+                }
+                for name, size in bank.kernel_sizes.items()
+            },
+        }
+
+
+def plan(settings: Filters, progress: Progress | None = None) -> Plan:
+    """Loads the images, but trains nothing yet."""
+    shared = comparison.plan("filters", settings, progress=progress)
+    return Plan(settings, shared.dataset, shared.made_of, progress)
+
+
+def recorded(file: Path) -> dict[str, Any]:
+    """Reads what was drawn for each distance; nothing where there is no file.
+
+    Raises:
+        UserError: If the file is damaged.
+    """
+    if not file.exists():
+        return {}
+    try:
+        return dict(tracking.read_json(file)["drawings"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file} is damaged ({error!r}): delete it to draw again") from error
+
+
+def draw(drawings: Mapping[str, Any]) -> dict[str, plotting.Figure]:
+    """Makes the figures of what was recorded, by the stems of their files' names."""
+    figures: dict[str, plotting.Figure] = {}
+    for distance, drawn in drawings.items():
+        figures[f"figure10-{distance}"] = plotting.kernels_figure(
+            {name: (np.array(a), np.array(b)) for name, (a, b) in drawn["kernels"].items()},
             title="Kernels before and after training",
-            subtitle=f"{about}; trained on {runner.task_name(pair)}",
-            slices=_SLICES,
+            subtitle=drawn["subtitle"],
         )
-        written += plotting.save(figure, folder, f"figure10-{distance}{suffix}")
-        bank = plan.made_of.bank(distance, settings.clusters)
-        written += plotting.save(_clusters(bank, about), folder, f"clusters-{distance}{suffix}")
-    return written
+        figures[f"clusters-{distance}"] = plotting.filter_figure(
+            {name: np.array(layer["filters"]) for name, layer in drawn["clusters"].items()},
+            {name: np.array(layer["sizes"]) for name, layer in drawn["clusters"].items()},
+            "What each cluster draws",
+            drawn["subtitle"],
+        )
+    return figures
 
 
-def _kernel(variables: Any, name: str) -> np.ndarray:
-    return np.asarray(filters.get_kernel(variables["params"], name))
+def _slices(kernel: Float[Array, "h w i o"]) -> list[Any]:
+    """Takes some slices, evenly spread over the channels."""
+    flat = np.asarray(filters.to_slices(kernel)).reshape(-1, *kernel.shape[:2])
+    return _rounded(flat[np.linspace(0, len(flat) - 1, min(_SLICES, len(flat))).astype(int)])
 
 
-def _clusters(bank: banks.FilterBank, about: str) -> plotting.Figure:
-    drawn = {
-        name: np.asarray(bank.filters[name])[:, 0].reshape(-1, *size)
-        for name, size in bank.kernel_sizes.items()
-    }
-    return plotting.filter_figure(drawn, bank.sizes, "What each cluster draws", about)
+def _rounded(values: np.ndarray) -> list[Any]:
+    return np.vectorize(lambda value: float(f"{value:.{_DIGITS}g}"))(values).tolist()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -112,8 +216,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             description=(__doc__ or "").split("\n")[0],
         )
         runner.setup_jax()
-        tracking.check_writable(Path(settings.evaluation.output))
-        for path in run(settings):
+        for path in plan(settings).run():
             print(path)
 
 

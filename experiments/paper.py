@@ -10,14 +10,18 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from experiments import comparison, config, report, runner
+from experiments import comparison, config, filters, report, runner
 from experiments.errors import exit_status
 from experiments.progress import Progress, clock, say
 
 ORDER = (
     "baselines", "clusters", "gabor", "layers", "models", "alignment", "tiny_imagenet", "search",
+    "filters",
 )  # fmt: skip
+
+_Settings = TypeVar("_Settings", bound=comparison.Experiment)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -34,23 +38,25 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"finished in {clock(time.monotonic() - start)}")
 
 
-def plans(options: argparse.Namespace, progress: Progress) -> list[comparison.Plan]:
+def plans(options: argparse.Namespace, progress: Progress) -> list[comparison.Plan | filters.Plan]:
     """Plans all experiments, and tells the progress what is to be done, each thing once."""
-    made: list[comparison.Plan] = []
+    made: list[comparison.Plan | filters.Plan] = []
     work: dict[str, float] = {}
     for name in options.experiments:
         module = importlib.import_module(f"experiments.{name}")
         settings = _placed(module.PRESETS[options.preset], name, options)
-        made.append(comparison.plan(name, settings, module.ask, progress))
+        made.append(
+            filters.plan(settings, progress)
+            if name == "filters"
+            else comparison.plan(name, settings, module.ask, progress)
+        )
         work |= made[-1].work()
     progress.expect(sum(work.values()))
     say(f"{len(made)} experiments; {len(work)} runs and source models to train")
     return made
 
 
-def _placed(
-    settings: comparison.Experiment, name: str, options: argparse.Namespace
-) -> comparison.Experiment:
+def _placed(settings: _Settings, name: str, options: argparse.Namespace) -> _Settings:
     """Puts an experiment's folders where they belong, and its data where they are."""
     output = str(options.output / name)
     return dataclasses.replace(

@@ -380,33 +380,31 @@ def _draw_layer(
 
 
 def kernels_figure(
-    kernels: Mapping[str, tuple[Float[np.ndarray, "h w i o"], Float[np.ndarray, "h w i o"]]],
+    slices: Mapping[str, tuple[Float[np.ndarray, "n h w"], Float[np.ndarray, "n h w"]]],
     *,
     title: str,
     subtitle: str,
-    slices: int,
 ) -> Figure:
     """Draws the same slices of some kernels before and after training, a pair of rows a layer.
 
     Args:
-        kernels: For each layer the kernel before and after.
+        slices: For each layer those of its kernel before and after.
         title: What the figure says; the procedural data has to be named in one of the two.
         subtitle: Source models, clusters and task.
-        slices: How many of each layer, evenly spread over its channels.
     """
     with matplotlib.rc_context(_STYLE):
-        height = 0.9 + 1.15 * len(kernels)
+        height = 0.9 + 1.15 * len(slices)
         figure = Figure(figsize=(10, height))
         grid = figure.add_gridspec(
-            len(kernels), 1, left=0.16, right=0.99, bottom=0.35 / height, top=1 - 0.65 / height
+            len(slices), 1, left=0.16, right=0.99, bottom=0.35 / height, top=1 - 0.65 / height
         )
-        for row, (layer, pair) in enumerate(kernels.items()):
+        for row, (layer, pair) in enumerate(slices.items()):
             axes = figure.add_subplot(grid[row])
             axes.grid(False)
             axes.set_xticks([])
             for spine in axes.spines.values():
                 spine.set_visible(False)
-            mosaic = np.concatenate([_mosaic(kernel, slices) for kernel in pair])
+            mosaic = np.concatenate([_mosaic(some) for some in pair])
             limit = float(np.nanmax(np.abs(mosaic))) or 1.0
             axes.imshow(mosaic, cmap="RdBu_r", vmin=-limit, vmax=limit)
             quarter = mosaic.shape[0] / 4
@@ -417,14 +415,10 @@ def kernels_figure(
     return figure
 
 
-def _mosaic(kernel: Float[np.ndarray, "h w i o"], slices: int) -> Float[np.ndarray, "rows columns"]:
+def _mosaic(slices: Float[np.ndarray, "n h w"]) -> Float[np.ndarray, "rows columns"]:
     """Sets slices side by side, with gaps of NaN around them."""
-    height, width, inputs, outputs = kernel.shape
-    flat = kernel.transpose(3, 2, 0, 1).reshape(inputs * outputs, height, width)
-    chosen = flat[np.linspace(0, len(flat) - 1, min(slices, len(flat))).astype(int)]
-    return np.concatenate(
-        [np.pad(one, ((1, 1), (1, 0)), constant_values=np.nan) for one in chosen], axis=1
-    )
+    framed = [np.pad(one, ((1, 1), (1, 0)), constant_values=np.nan) for one in slices]
+    return np.concatenate(framed, axis=1)
 
 
 def save(figure: Figure, folder: Path | str, stem: str) -> list[Path]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import comparison, plotting, reference, statistics, tracking
+from experiments import comparison, filters, plotting, reference, statistics, tracking
 from experiments.errors import UserError, exit_status
 from experiments.tracking import RunRecord
 
@@ -37,6 +37,7 @@ SECTIONS = (
     Section("Figure 7: layers of Gabor filters", "gabor", ("figure7", "final_accuracy")),
     Section("Figure 8: the first layer alone", "layers", ("figure8",)),
     Section("Figure 9: an unseen data set", "tiny_imagenet", ("figure9", "final_accuracy")),
+    Section("Figure 10: filters before and after training", "filters", ("figure10", "clusters")),
     Section("Baselines", "baselines", ("baselines", "final_accuracy")),
     Section("Hyper-parameter search", "search", ("search", "final_accuracy")),
 )
@@ -67,6 +68,12 @@ class Found(NamedTuple):
     table: str
     figures: dict[str, plotting.Figure]
     subtitle: str
+    file: Path
+
+    def named(self, stem: str) -> str:
+        """The name of a file made from these, which says so where the data are procedural."""
+        procedural = self.file.stem.endswith("-procedural")
+        return f"{stem}-procedural" if procedural else stem
 
 
 def find(results: Path, experiment: str) -> Found | None:
@@ -82,14 +89,19 @@ def find(results: Path, experiment: str) -> Found | None:
     if len(files) > 1:
         listed = ", ".join(str(file) for file in files)
         raise UserError(f"{experiment} was run several times ({listed}): give the folder of one")
-    records, shown = statistics.read_summary(files[0])
+    (file,) = files
     try:
+        if experiment == "filters":
+            drawings = filters.recorded(file)
+            subtitle = "; ".join(drawn["subtitle"] for drawn in drawings.values())
+            return Found([], "", filters.draw(drawings), subtitle, file)
+        records, shown = statistics.read_summary(file)
         table, figures = comparison.draw(records, shown)
+        return Found(records, table, figures, shown["subtitle"], file)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{files[0]} does not say what to show ({error!r}): run {experiment} again"
+            f"{file} does not say what to show ({error!r}): run {experiment} again"
         ) from error
-    return Found(records, table, figures, shown["subtitle"])
 
 
 def table_1(records: Sequence[RunRecord], labels: Mapping[str, str]) -> str:
@@ -141,12 +153,11 @@ def write(results: Path, output: Path) -> list[Path]:
         text += [one.subtitle, ""]
         for stem, figure in one.figures.items():
             if stem.startswith(section.figures):
-                name = f"{section.experiment}-{stem}"
-                name = tracking.output_name(name, one.records)
+                name = one.named(f"{section.experiment}-{stem}")
                 written += plotting.save(figure, output, name)
                 page.append(_image(figure, f"{section.title} ({stem})"))
                 text += [f"![{stem}]({name}.png)", ""]
-        tables = [one.table] if section.figures[0] != "figure8" else []
+        tables = [one.table] if one.table and section.figures[0] != "figure8" else []
         if section.experiment == "tiny_imagenet":
             tables.append(table_1(one.records, {}))
         for table in tables:

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments import clusters, comparison, ingredients, protocol
+from experiments import clusters, comparison, ingredients, protocol, report
 
 TINY = (
     "--train-images-per-class", "4", "--test-images-per-class", "2", "--epochs", "1",
@@ -200,7 +200,21 @@ def test_the_picture_of_filters(folder, capsys):
     places = ["--output", str(out), "--models-dir", str(folder / "sources")]
     module.main([*TINY, "--shown", "1", "17", *places])
     printed = capsys.readouterr().out.split()
-    assert len(printed) == 4
+    assert len(printed) == 5
+    recorded = json.loads((out / "filters-procedural.json").read_text())["drawings"]["fourier"]
+    assert list(recorded["kernels"]) == ["conv1", "layer4_1/conv2"]
+    before, after = (np.array(part) for part in recorded["kernels"]["conv1"])
+    assert before.shape == after.shape == (20, 7, 7)
+    assert not np.allclose(before, after)
+    assert np.array(recorded["clusters"]["layer4_1/conv2"]["filters"]).shape == (3, 3, 3)
     for stem in ("figure10-fourier-procedural", "clusters-fourier-procedural"):
         assert (out / f"{stem}.png").stat().st_size > 10_000
         assert str(out / f"{stem}.svg") in printed
+    # What is recorded is drawn again, and nothing trained.
+    pictures = {path.name: path.read_bytes() for path in out.glob("*.svg")}
+    module.main([*TINY, "--shown", "1", "17", *places])
+    assert "epoch" not in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.glob("*.svg")} == pictures
+    written = {path.name for path in report.write(folder, folder / "report")}
+    assert "filters-figure10-fourier-procedural.png" in written
+    assert "Figure 10" in (folder / "report" / "report.md").read_text()

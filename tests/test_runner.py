@@ -53,9 +53,9 @@ def note_training(monkeypatch):
     trained = []
     real = runner.train_runs
 
-    def noting(trainer, runs, *rest):
+    def noting(trainer, runs, *rest, **options):
         trained.extend(runs)
-        return real(trainer, runs, *rest)
+        return real(trainer, runs, *rest, **options)
 
     monkeypatch.setattr(runner, "train_runs", noting)
     return trained
