@@ -37,7 +37,7 @@ class Experiment:
 def quick(experiment: str) -> dict[str, Any]:
     """What the quick presets share: the embedded images, few of them, few epochs, two tasks."""
     return {
-        "clustering": ingredients.Clustering(restarts=1),
+        "clustering": ingredients.Clustering(restarts=1, most_slices=2**17),
         "data": pretrain.QUICK.data,
         "training": pretrain.QUICK.training,
         "sources": pretrain.QUICK.sources,
@@ -50,9 +50,11 @@ def quick(experiment: str) -> dict[str, Any]:
 def reduced(experiment: str) -> dict[str, Any]:
     """What the reduced presets share: the paper's grid thinned for a machine without a GPU.
 
-    CIFAR-100, whole tasks, three pairs, two seeds, five epochs; source models of ten epochs.
+    CIFAR-100, whole tasks, three pairs, two seeds, five epochs; source models of ten epochs; of each
+    layer 2¹⁸ slices clustered.
     """
     return {
+        "clustering": ingredients.Clustering(most_slices=2**18),
         "data": config.Data(dataset="cifar100"),
         "training": config.Training(epochs=5),
         "sources": config.Sources(source_epochs=10),

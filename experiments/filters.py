@@ -49,12 +49,11 @@ class Filters(comparison.Experiment):
             config.check(1 <= number <= 17, f"--shown {number} is out of range: say 1 to 17")
 
 
-_FOURIER = ingredients.Clustering(distances=("fourier",))
-
-
 def _preset(shared: dict[str, Any], models: int) -> Filters:
     sources = dataclasses.replace(shared.get("sources", config.Sources()), sources=models)
-    return Filters(**shared | {"clustering": _FOURIER, "sources": sources})
+    clustering = shared.get("clustering", ingredients.Clustering())
+    fourier = dataclasses.replace(clustering, distances=("fourier",))
+    return Filters(**shared | {"clustering": fourier, "sources": sources})
 
 
 PRESETS = {

@@ -37,9 +37,18 @@ class Clustering:
         choices=("auto", "centroid", "medoid", "member", "inverse"),
     )
     restarts: int = config.option(3, "times that k-means starts anew; the best is kept")
+    most_slices: int = config.option(
+        2**24,
+        "slices of one layer that are clustered; where the models together have more, as many are "
+        "drawn evenly",
+    )
 
     def __post_init__(self) -> None:
         config.check(self.restarts >= 1, f"--restarts {self.restarts} is too small: say 1 or more")
+        config.check(
+            self.most_slices >= _FEWEST_SLICES,
+            f"--most-slices {self.most_slices} is too small: say {_FEWEST_SLICES} or more",
+        )
         for distance in self.distances:
             config.check(
                 self.representative != "inverse" or distances.get(distance).inverse is not None,
@@ -162,11 +171,12 @@ class Ingredients:
         Raises:
             UserError: If the first layer of all models has fewer slices than k.
         """
-        slices = _FEWEST_SLICES * len(self.names()[:models])
+        count = len(self.names()[:models])
+        slices = min(_FEWEST_SLICES * count, self._clustering.most_slices // count * count)
         config.check(
             k <= slices,
-            f"--clusters {k} is too large: the first layer has {slices} slices in "
-            f"{len(self.names()[:models])} source models",
+            f"--clusters {k} is too large: {slices} slices of the first layer are clustered, of "
+            f"{count} source models",
         )
         chosen = representative or self._clustering.resolved(distance)
         name, label = f"{distance}-k{k}", f"{distance_label(distance)}, {k} cluster"
@@ -184,6 +194,7 @@ class Ingredients:
             "distance": distance,
             "representative": chosen,
             "restarts": self._clustering.restarts,
+            "most_slices": self._clustering.most_slices,
             "layers": layers,
             "sources": list(self.names()[:models]),
         }
@@ -216,7 +227,8 @@ class Ingredients:
             "sources": self.names()[:models],
         }
         stem = f"{distance}-k{k}-m{len(asked['sources'])}-{chosen}"
-        stem += f"-restarts-{self._clustering.restarts}"
+        options = {name: getattr(self._clustering, name) for name in ("restarts", "most_slices")}
+        stem += "".join(f"-{name}-{value}" for name, value in options.items())
         path = self.folder / "banks" / f"{stem}.npz"
         if path.exists() and not self._overwrite:
             try:
@@ -228,8 +240,7 @@ class Ingredients:
         try:
             params = [source.stored_params() for source in self.sources()[:models]]
             say(f"clustering the filters of {len(params)} models: {distance}, k = {k}, {chosen}")
-            key, restarts = jax.random.key(_BANK_SEED), self._clustering.restarts
-            bank = banks.fit(key, params, restarts=restarts, **asked)
+            bank = banks.fit(jax.random.key(_BANK_SEED), params, **options, **asked)
             if processes.is_first():
                 with tracking.writing_to(path):
                     path.parent.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ PRESETS = {
     "quick": TinyImageNet(
         **_QUICK
         | {
-            "clustering": ingredients.Clustering(distances=("fourier",), restarts=1),
+            "clustering": dataclasses.replace(_QUICK["clustering"], distances=("fourier",)),
             "training": dataclasses.replace(_QUICK["training"], epochs=3, augment=False),
             "evaluation": dataclasses.replace(_QUICK["evaluation"], whole=True),
         }
@@ -35,7 +35,9 @@ PRESETS = {
     "reduced": TinyImageNet(
         **_REDUCED
         | {
-            "clustering": ingredients.Clustering(distances=("fourier", "fourier_real")),
+            "clustering": dataclasses.replace(
+                _REDUCED["clustering"], distances=("fourier", "fourier_real")
+            ),
             "data": config.Data(dataset="tiny_imagenet32"),
             "training": dataclasses.replace(_REDUCED["training"], augment=False),
             "sources": dataclasses.replace(

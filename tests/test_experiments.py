@@ -84,7 +84,7 @@ def test_clusters_and_a_second_start(folder, capsys):
         assert "procedural" in (out / f"{stem}-procedural.svg").read_text()
     (made,) = (f for f in models.iterdir() if (f / "banks").is_dir())
     names = {path.name for path in (made / "banks").iterdir()}
-    assert "fourier-k3-m2-member-restarts-1.npz" in names
+    assert f"fourier-k3-m2-member-restarts-1-most_slices-{2**17}.npz" in names
     assert "| Euclidean, 3 clusters" in printed.out
     assert str(out) in printed.out
 
@@ -159,7 +159,7 @@ def test_more_clusters_than_slices_are_refused_before_anything_is_trained(tmp_pa
     places = ["--output", str(tmp_path / "out"), "--models-dir", str(tmp_path / "sources")]
     with pytest.raises(SystemExit, match="2"):
         clusters.main([*TINY, "--clusters", "3", "385", *places])
-    assert "--clusters 385 is too large: the first layer has 384 slices" in capsys.readouterr().err
+    assert "--clusters 385 is too large: 384 slices of the first layer" in capsys.readouterr().err
     assert not list(tmp_path.glob("sources/*/*"))
 
 
