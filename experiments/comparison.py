@@ -50,8 +50,8 @@ def quick(experiment: str) -> dict[str, Any]:
 def reduced(experiment: str) -> dict[str, Any]:
     """What the reduced presets share: the paper's grid thinned for a machine without a GPU.
 
-    CIFAR-100, whole tasks, three pairs, two seeds, five epochs; source models of ten epochs; of each
-    layer 2¹⁸ slices clustered.
+    CIFAR-100, whole tasks, three pairs, two seeds, five epochs; source models of ten epochs; 2¹⁸
+    slices of each layer clustered.
     """
     return {
         "clustering": ingredients.Clustering(most_slices=2**18),
