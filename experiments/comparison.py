@@ -50,11 +50,11 @@ def quick(experiment: str) -> dict[str, Any]:
 def reduced(experiment: str) -> dict[str, Any]:
     """What the reduced presets share: the paper's grid thinned for a machine without a GPU.
 
-    CIFAR-100, whole tasks, three pairs, two seeds, five epochs; source models of ten epochs; 2¹⁸
+    CIFAR-100, whole tasks, three pairs, two seeds, five epochs; source models of ten epochs; 2¹⁷
     slices of each layer clustered.
     """
     return {
-        "clustering": ingredients.Clustering(most_slices=2**18),
+        "clustering": ingredients.Clustering(restarts=1, most_slices=2**17),
         "data": config.Data(dataset="cifar100"),
         "training": config.Training(epochs=5),
         "sources": config.Sources(source_epochs=10),
