@@ -33,7 +33,7 @@ class Clusters(comparison.Experiment):
 
 PRESETS = {
     "quick": Clusters(clusters=(2, 10), **comparison.quick("clusters")),
-    "reduced": Clusters(clusters=(1, 3, 10, 50), **comparison.reduced("clusters")),
+    "reduced": Clusters(clusters=(1, 3, 10), **comparison.reduced("clusters")),
     "paper": Clusters(**comparison.paper("clusters")),
 }
 

@@ -50,14 +50,14 @@ def quick(experiment: str) -> dict[str, Any]:
 def reduced(experiment: str) -> dict[str, Any]:
     """What the reduced presets share: the paper's grid thinned for a machine without a GPU.
 
-    CIFAR-100, whole tasks, three pairs, two seeds, five epochs; source models of ten epochs; 2¹⁷
-    slices of each layer clustered.
+    CIFAR-100, whole tasks, three pairs, two seeds, five epochs; six source models of ten epochs;
+    2¹⁷ slices of each layer clustered.
     """
     return {
         "clustering": ingredients.Clustering(restarts=1, most_slices=2**17),
         "data": config.Data(dataset="cifar100"),
         "training": config.Training(epochs=5),
-        "sources": config.Sources(source_epochs=10),
+        "sources": config.Sources(sources=6, source_epochs=10),
         "evaluation": runner.Evaluation(
             pairs=((10, 11), (11, 18), (16, 19)), seeds=2, output=f"output/reduced/{experiment}"
         ),

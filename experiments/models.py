@@ -26,7 +26,7 @@ class Models(comparison.Experiment):
 
 PRESETS = {
     "quick": Models(models=(1, 2), **comparison.quick("models")),
-    "reduced": Models(models=(2, 6, 10), **comparison.reduced("models")),
+    "reduced": Models(models=(2, 6), **comparison.reduced("models")),
     "paper": Models(sources=config.Sources(sources=20), **comparison.paper("models")),
 }
 

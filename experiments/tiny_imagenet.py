@@ -40,10 +40,8 @@ PRESETS = {
             ),
             "data": config.Data(dataset="tiny_imagenet32"),
             "training": dataclasses.replace(_REDUCED["training"], augment=False),
-            "sources": dataclasses.replace(
-                _REDUCED["sources"], sources=6, source_dataset="cifar100"
-            ),
-            "evaluation": dataclasses.replace(_REDUCED["evaluation"], whole=True),
+            "sources": dataclasses.replace(_REDUCED["sources"], source_dataset="cifar100"),
+            "evaluation": dataclasses.replace(_REDUCED["evaluation"], whole=True, seeds=1),
         }
     ),
     "paper": TinyImageNet(
