@@ -15,7 +15,7 @@ from experiments import (
     pretrain,
     reference,
     runner,
-    statistics,
+    summaries,
     tracking,
 )
 from experiments.errors import exit_status
@@ -233,8 +233,8 @@ def present(
     }
     table, drawn = draw(records, shown)
     written = [
-        statistics.write_summary(records, folder, shown),
-        statistics.write_table(table, records, folder),
+        summaries.write_summary(records, folder, shown),
+        summaries.write_table(table, records, folder),
     ]
     for stem, figure in drawn.items():
         written += plotting.save(figure, folder, tracking.output_name(stem, records))
@@ -260,7 +260,7 @@ def draw(
     called = next((reference.label(name) for name in theirs.values()), reference.LABEL)
     common = {"subtitle": shown["subtitle"], "baseline": shown["baseline"]}
     finished = {record.variant for record in records if record.stopped is None}
-    table = statistics.results_table(
+    table = summaries.results_table(
         records,
         baseline=shown["baseline"],
         labels=labels,

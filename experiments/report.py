@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import comparison, filters, plotting, reference, statistics, tracking
+from experiments import comparison, filters, plotting, reference, statistics, summaries, tracking
 from experiments.errors import UserError, exit_status
 from experiments.tracking import RunRecord
 
@@ -95,7 +95,7 @@ def find(results: Path, experiment: str) -> Found | None:
             drawings = filters.recorded(file)
             subtitle = "; ".join(drawn["subtitle"] for drawn in drawings.values())
             return Found([], "", filters.draw(drawings), subtitle, file)
-        records, shown = statistics.read_summary(file)
+        records, shown = summaries.read_summary(file)
         table, figures = comparison.draw(records, shown)
         return Found(records, table, figures, shown["subtitle"], file)
     except (KeyError, TypeError, ValueError) as error:
@@ -106,11 +106,11 @@ def find(results: Path, experiment: str) -> Found | None:
 
 def table_1(records: Sequence[RunRecord], labels: Mapping[str, str]) -> str:
     """The paper's table 1 in Markdown: accuracies after 5 and 15 epochs, ours and the authors'."""
-    summaries = statistics.summarize(records)
+    by_variant = statistics.summarize(records)
     lines = ["| variant | n | epoch 5 | epoch 15 | authors, epoch 5 | epoch 15 |"]
     lines.append("|---|---|---|---|---|---|")
     kinds = {"random": "random", "pretrained": "pretrained"}
-    for variant, summary in summaries.items():
+    for variant, summary in by_variant.items():
         cells = [labels.get(variant, variant), str(summary.n)]
         for epoch in _TABLE_EPOCHS:
             ran = len(summary.mean) >= epoch

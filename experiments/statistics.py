@@ -1,34 +1,33 @@
-"""What many runs say together: means with their spread, paired differences, table, summary file.
+"""What many runs say together: means with their spread, paired differences, and their certainty.
 
-`write_summary` writes `<folder>/<experiment>.json`, in the form of the authors' files:
-
-    {"schema_version", "experiment", "procedural",
-     "settings": those that all runs share, "environments": each that occurs (dates left out),
-     "wall_seconds": in total,
-     "shown": labels, figures and their subtitle, the authors' configurations of the same setting,
-     "variants": {<variant>: {"n", "stopped", "lr_list",
-         "mean" | "std" | "min" | "max": {<metric>: a number an epoch},
-         "runs": [{"task", "seed", "settings": those not shared, "curves", "stopped",
-                   "date", "wall_seconds"}]}}}
-
-`std` is the sample standard deviation (n − 1) over runs, of which those on the same task or with
-the same seed are not independent. Runs that stopped early are left out of all statistics and
-counted in `stopped`.
+Runs on one task share its classes and images, so that the task is the unit of all that is
+inferred: differences are averaged over the seeds of a task first. Intervals are BCa bootstrap
+intervals (Efron, 1987), p values those of the exact sign-flip permutation test, corrected by Holm's
+method (1979); probability of improvement and interquartile mean are those of Agarwal et al. (2021,
+"Deep reinforcement learning at the edge of the statistical precipice").
 """
 
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
+import scipy.optimize
+import scipy.stats
 from jaxtyping import Float
 
-from experiments import reference, tracking
 from experiments.errors import UserError
-from experiments.tracking import JSON, RunRecord
+from experiments.tracking import RunRecord
 
 LAST_EPOCHS = 3  # the final value of a run is its mean over so many
+CONFIDENCE = 0.95
+POWER = 0.8
+_FEWEST = 3  # values, below which there is no interval
+_RESAMPLES = 10_000
+_MOST_FLIPS = 2**14  # all signs of up to 14 tasks; of more tasks so many at random
+
+Values = Float[np.ndarray, " n"]
+Finals = Mapping[tuple[str, int], float]  # by task and seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,14 +42,16 @@ class Summary:
     high: Float[np.ndarray, " epochs"]  # maximum over runs
 
 
-def _by_variant(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
+def by_variant(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Groups runs by their variant, in the order of their first."""
     groups: dict[str, list[RunRecord]] = {}
     for record in records:
         groups.setdefault(record.variant, []).append(record)
     return groups
 
 
-def _finished(record: RunRecord, metric: str) -> bool:
+def finished(record: RunRecord, metric: str) -> bool:
+    """Whether a run went to its end, with numbers throughout."""
     return record.stopped is None and None not in record.curves[metric]
 
 
@@ -61,8 +62,8 @@ def summarize(records: Iterable[RunRecord], metric: str = "val_acc_top1") -> dic
         UserError: If finished runs of one variant differ in their number of epochs.
     """
     summaries = {}
-    for variant, runs in _by_variant(records).items():
-        curves = [r.curves[metric] for r in runs if _finished(r, metric)]
+    for variant, runs in by_variant(records).items():
+        curves = [r.curves[metric] for r in runs if finished(r, metric)]
         lengths = {len(c) for c in curves or [runs[0].curves[metric]]}
         if len(lengths) > 1:
             epochs = " and ".join(map(str, sorted(lengths)))
@@ -83,20 +84,16 @@ def summarize(records: Iterable[RunRecord], metric: str = "val_acc_top1") -> dic
 
 def final(record: RunRecord, metric: str = "val_acc_top1") -> float:
     """Returns the mean of the last `LAST_EPOCHS` epochs of a run, NaN if it stopped early."""
-    if not _finished(record, metric):
+    if not finished(record, metric):
         return math.nan
     return float(np.mean(np.array(record.curves[metric], np.float64)[-LAST_EPOCHS:]))
 
 
 def paired_differences(
-    records: Iterable[RunRecord], variant: str, baseline: str, metric: str = "val_acc_top1"
+    records: Sequence[RunRecord], variant: str, baseline: str, metric: str = "val_acc_top1"
 ) -> dict[tuple[str, int], float]:
     """Returns final value of variant − baseline per (task, seed) that both finished."""
-    groups = _by_variant(records)
-    ours, theirs = (
-        {(r.task, r.seed): final(r, metric) for r in groups.get(v, []) if _finished(r, metric)}
-        for v in (variant, baseline)
-    )
+    ours, theirs = (finals(records, name, metric) for name in (variant, baseline))
     return {pair: value - theirs[pair] for pair, value in ours.items() if pair in theirs}
 
 
@@ -113,168 +110,180 @@ def mean_std(values: Sequence[float], sign: str = "", digits: int = 1) -> str:
     return mean if len(values) < 2 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
 
 
-def results_table(
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One variant against another, on the same tasks with the same seeds."""
+
+    variant: str
+    baseline: str
+    tasks: int  # what the certainty rests on
+    runs: int  # pairs of runs
+    mean: float  # difference, in the units of the metric
+    low: float  # of its 95 % interval; NaN with fewer than 3 tasks
+    high: float
+    p: float  # of no difference, two-sided
+    adjusted: float  # p, corrected for the number of comparisons
+    improvement: float  # probability that the variant does better on a task
+    detectable: float  # the difference that would be found four times in five; NaN with one task
+
+
+def compare(
     records: Sequence[RunRecord],
-    *,
-    baseline: str = "random",
+    contrasts: Sequence[tuple[str, str]],
     metric: str = "val_acc_top1",
-    labels: Mapping[str, str] | None = None,
-    authors: Mapping[str, Sequence[float]] | None = None,
-    authors_label: str = reference.LABEL,
-) -> str:
-    """Returns a Markdown table, a row a variant, with the final values and what they rest on.
+) -> list[Comparison]:
+    """Compares variants with others, all as one family.
 
     Args:
-        records: The runs of one experiment.
-        baseline: The variant that the others are compared with, on the same task and seed.
-        metric: A name in METRICS.
-        labels: What each variant to show is called, in order; None shows all by their names.
-        authors: The authors' mean curve of a variant, where they have such a setting.
-        authors_label: The heading above the authors' numbers.
+        records: Runs of all of them.
+        contrasts: (variant, baseline), whose p values are corrected together.
+        metric: A name in METRICS; higher is better.
+
+    Returns:
+        One a contrast of which both finished some run on the same task with the same seed.
     """
-    groups = _by_variant(records)
-    labels = labels or {variant: variant for variant in groups}
-    difference = f"difference from {labels.get(baseline, baseline)} (pairs)"
-    heading = ("variant", "n", f"final {metric}", difference, authors_label, "stopped")
-    rows: list[tuple[str, ...]] = [heading]
-    digits = decimals(metric)
-    for variant, label in labels.items():
-        runs = groups.get(variant, [])
-        finals = [final(r, metric) for r in runs if _finished(r, metric)]
-        pairs = list(paired_differences(records, variant, baseline, metric).values())
-        theirs = list((authors or {}).get(variant, []))[
-            : max((len(r.curves[metric]) for r in runs), default=0)
-        ]
-        rows.append((
-            label,
-            str(len(finals)),
-            mean_std(finals, digits=digits),
-            "–" if variant == baseline else f"{mean_std(pairs, '+', digits)} ({len(pairs)})",
-            f"{np.mean(theirs[-LAST_EPOCHS:]):.{digits}f}" if theirs else "–",
-            str(len(runs) - len(finals)),
-        ))  # fmt: skip
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, tuple("-" * w for w in widths))
-    lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]
-    devices = ", ".join(sorted({str(r.environment.get("device")) for r in records}))
-    data = ", ".join(sorted({r.settings["data_set"] for r in records}))
-    note = (
-        f"Mean ± sample standard deviation over n runs of the mean of the last {LAST_EPOCHS} "
-        f"epochs. Data: {data}. Device: {devices}. "
-        f"Wall time: {sum(r.wall_seconds for r in records):.0f} s."
-    )
-    return "\n".join([*lines, "", note, ""])
-
-
-def write_table(table: str, records: Sequence[RunRecord], folder: Path | str) -> Path:
-    """Writes the table of one experiment to `<folder>/<experiment>.md`, under its name.
-
-    Raises:
-        UserError: If the folder cannot be written to.
-    """
-    experiment = _experiment(records)
-    title = f"# {experiment}" + (" – procedural data" if tracking.is_procedural(records) else "")
-    with tracking.writing_to(folder):
-        target = Path(folder) / f"{tracking.output_name(experiment, records)}.md"
-        return tracking.write_text(f"{title}\n\n{table}", target)
-
-
-def _experiment(records: Sequence[RunRecord]) -> str:
-    experiments = sorted({r.experiment for r in records})
-    if len(experiments) != 1:
-        raise ValueError(f"these runs are of {experiments or 'no'} experiments: give those of one")
-    return experiments[0]
-
-
-def _shared(dicts: Sequence[Mapping[str, JSON]]) -> dict[str, JSON]:
-    return {k: v for k, v in dicts[0].items() if all(k in d and d[k] == v for d in dicts)}
-
-
-def _summary_of_variant(runs: Sequence[RunRecord], shared: Mapping[str, JSON]) -> dict[str, JSON]:
-    metrics = [m for m in runs[0].curves if all(m in r.curves for r in runs)]
-    summaries = {m: summarize(runs, m)[runs[0].variant] for m in metrics}
-    statistics = {
-        name: {m: getattr(summaries[m], field) for m in metrics if m != "learning_rate"}
-        for name, field in (("mean", "mean"), ("std", "std"), ("min", "low"), ("max", "high"))
-    }
-    kept = ("task", "seed", "curves", "stopped", "wall_seconds")
-    return {
-        "n": summaries["val_acc_top1"].n,
-        "stopped": summaries["val_acc_top1"].stopped,
-        **statistics,
-        "lr_list": summaries["learning_rate"].mean,
-        "runs": [
-            {name: getattr(r, name) for name in kept}
-            | {"settings": {k: v for k, v in r.settings.items() if k not in shared}}
-            | {"date": r.environment.get("date")}
-            for r in runs
-        ],
-    }
-
-
-def write_summary(
-    records: Sequence[RunRecord], folder: Path | str, shown: Mapping[str, JSON] | None = None
-) -> Path:
-    """Writes all runs of one experiment, and their statistics, to one file; see the module.
-
-    Args:
-        records: Of one experiment.
-        folder: Where to.
-        shown: What a report must know to draw them as the experiment does.
-
-    Raises:
-        ValueError: If the records are of no experiment, or of several.
-        UserError: If the folder cannot be written to; the runs themselves are in theirs.
-    """
-    experiment = _experiment(records)
-    shared = _shared([r.settings for r in records])
-    environments: list[dict[str, JSON]] = []
-    for record in records:
-        undated = {k: v for k, v in record.environment.items() if k != "date"}
-        if undated not in environments:
-            environments.append(undated)
-    summary = {
-        "schema_version": tracking.SCHEMA_VERSION,
-        "experiment": experiment,
-        "procedural": tracking.is_procedural(records),
-        "settings": shared,
-        "environments": environments,
-        "wall_seconds": sum(r.wall_seconds for r in records),
-        "variants": {v: _summary_of_variant(r, shared) for v, r in _by_variant(records).items()},
-        "shown": dict(shown or {}),
-    }
-    with tracking.writing_to(folder):
-        target = Path(folder) / f"{tracking.output_name(experiment, records)}.json"
-        return tracking.write_json(summary, target)
-
-
-def read_summary(path: Path | str) -> tuple[list[RunRecord], dict[str, JSON]]:
-    """Reads what `write_summary` wrote: the runs, and what it was told to show.
-
-    Where the runs are of several environments each is given the first one.
-
-    Raises:
-        UserError: If the file cannot be read or is not as the schema says.
-    """
-    data = tracking.read_json(path)
-    try:
-        records = [
-            RunRecord(
-                experiment=data["experiment"],
-                variant=variant,
-                task=run["task"],
-                seed=run["seed"],
-                settings={**data["settings"], **run["settings"]},
-                curves=run["curves"],
-                stopped=run["stopped"],
-                environment={**data["environments"][0], "date": run["date"]},
-                wall_seconds=run["wall_seconds"],
+    found = []
+    for variant, baseline in contrasts:
+        differences = paired_differences(records, variant, baseline, metric)
+        if not differences:
+            continue
+        values = task_means(differences)
+        low, high = interval(values)
+        ours, theirs = (finals(records, name, metric) for name in (variant, baseline))
+        found.append(
+            Comparison(
+                variant,
+                baseline,
+                tasks=len(values),
+                runs=len(differences),
+                mean=float(values.mean()),
+                low=low,
+                high=high,
+                p=sign_flip(values),
+                adjusted=math.nan,
+                improvement=probability_of_improvement(ours, theirs),
+                detectable=detectable_difference(values),
             )
-            for variant, summary in data["variants"].items()
-            for run in summary["runs"]
-        ]
-        return records, dict(data["shown"])
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-        raise UserError(
-            f"{path} is not a summary ({error!r}): run its experiment again, which writes it anew"
-        ) from error
+        )
+    adjusted = holm([one.p for one in found])
+    return [
+        dataclasses.replace(one, adjusted=float(p)) for one, p in zip(found, adjusted, strict=True)
+    ]
+
+
+def finals(
+    records: Iterable[RunRecord], variant: str, metric: str = "val_acc_top1"
+) -> dict[tuple[str, int], float]:
+    """Returns the final value of each finished run of a variant, by task and seed."""
+    return {
+        (r.task, r.seed): final(r, metric)
+        for r in records
+        if r.variant == variant and finished(r, metric)
+    }
+
+
+def task_means(values: Finals) -> Values:
+    """Averages over the seeds of each task."""
+    by_task: dict[str, list[float]] = {}
+    for (task, _), value in values.items():
+        by_task.setdefault(task, []).append(value)
+    return np.array([np.mean(of_task) for of_task in by_task.values()])
+
+
+def interval(values: Values) -> tuple[float, float]:
+    """Returns the 95 % BCa bootstrap interval of the mean; NaN with fewer than three values."""
+    if len(values) < _FEWEST:
+        return math.nan, math.nan
+    if np.ptp(values) == 0:
+        return float(values[0]), float(values[0])
+    found = scipy.stats.bootstrap(
+        (values,),
+        np.mean,
+        confidence_level=CONFIDENCE,
+        n_resamples=_RESAMPLES,
+        method="BCa",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def sign_flip(values: Values) -> float:
+    """Returns the two-sided p value of a mean of zero, from all ways to flip the values' signs.
+
+    Exact for up to 14 values, else from 2¹⁴ ways at random. The least that n values can give is
+    2 / 2ⁿ.
+    """
+    found = scipy.stats.permutation_test(
+        (values,),
+        lambda flipped, axis: np.mean(flipped, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=_MOST_FLIPS,
+        rng=np.random.default_rng(0),
+    )
+    return float(found.pvalue)
+
+
+def holm(p_values: Sequence[float]) -> Values:
+    """Corrects p values so that the chance of any false finding stays that of one test."""
+    p = np.asarray(p_values, np.float64)
+    order = np.argsort(p, kind="stable")
+    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(steps, 1)
+    return adjusted
+
+
+def probability_of_improvement(ours: Finals, theirs: Finals) -> float:
+    """Returns how often a run of ours does better than one of theirs on the same task.
+
+    All seeds against all, the mean over tasks that both have; a tie counts half.
+    """
+    shares = []
+    for task in dict.fromkeys(task for task, _ in ours):
+        x, y = (np.array([v for (t, _), v in of.items() if t == task]) for of in (ours, theirs))
+        if len(y):
+            shares.append(np.mean((x[:, None] > y) + 0.5 * (x[:, None] == y)))
+    return float(np.mean(shares)) if shares else math.nan
+
+
+def interquartile_mean(values: Sequence[float]) -> float:
+    """Returns the mean of the middle half, which outliers hardly move."""
+    return float(scipy.stats.trim_mean(values, 0.25)) if len(values) else math.nan
+
+
+def detectable_difference(values: Values, alpha: float = 1 - CONFIDENCE) -> float:
+    """Returns the mean that a two-sided t test of as many, as scattered values finds at 80 % power.
+
+    In the units of the values; NaN for fewer than two.
+    """
+    n = len(values)
+    if n < 2:
+        return math.nan
+    critical = scipy.stats.t.ppf(1 - alpha / 2, n - 1)
+
+    def lack(shift: float) -> float:  # of power; the other tail is far below it
+        return POWER - scipy.stats.nct.sf(critical, n - 1, shift)
+
+    noncentrality = scipy.optimize.brentq(lack, 0.0, 100.0)
+    return float(noncentrality) * float(np.std(values, ddof=1)) / math.sqrt(n)
+
+
+def epochs_to(record: RunRecord, level: float, metric: str = "val_acc_top1") -> int | None:
+    """Returns after how many epochs a run first reaches the level; None if it never does."""
+    values = record.curves[metric]
+    return next((i for i, v in enumerate(values, 1) if v is not None and v >= level), None)
+
+
+def verdict(comparison: Comparison, margin: float = 1.0) -> str:
+    """Says in words what a comparison settles.
+
+    "better" or "worse" where the corrected p value is below 0.05 and the interval leaves out zero;
+    "as good" where the whole interval is within the margin (percentage points); else "open".
+    """
+    low, high = comparison.low, comparison.high
+    if comparison.adjusted < 1 - CONFIDENCE and low > 0:
+        return "better"
+    if comparison.adjusted < 1 - CONFIDENCE and high < 0:
+        return "worse"
+    return "as good" if -margin < low and high < margin else "open"

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from experiments import comparison, paper, progress, report, statistics, tracking
+from experiments import comparison, paper, progress, report, summaries, tracking
 from experiments.errors import UserError
 
 
@@ -48,12 +48,12 @@ def results(tmp_path):
         for variant, value in (("random", 50.0), ("gabor-1", 61.25))
         for task in ("pair-10-11", "pair-10-13")
     ]
-    statistics.write_summary(records, tmp_path / "gabor", SHOWN)
+    summaries.write_summary(records, tmp_path / "gabor", SHOWN)
     return tmp_path
 
 
 def test_a_summary_comes_back_as_it_was(results):
-    records, shown = statistics.read_summary(results / "gabor" / "gabor.json")
+    records, shown = summaries.read_summary(results / "gabor" / "gabor.json")
     assert shown == SHOWN
     assert records[0].curves == record("random", "pair-10-11").curves
     assert [r.variant for r in records] == ["random", "random", "gabor-1", "gabor-1"]

@@ -1,27 +1,14 @@
-import json
+import dataclasses
+import itertools
 import math
 
 import numpy as np
 import pytest
 import scipy.stats
 
-from experiments import statistics, tracking
+from experiments import statistics
 from experiments.errors import UserError
-
-
-def run(variant, values, task="pair-0-1", seed=0, **changes) -> tracking.RunRecord:
-    curves = {name: list(values) for name in tracking.METRICS}
-    fields = {
-        "experiment": "clusters",
-        "settings": {"data_set": "cifar100", "lr": 0.1, "initializer": variant},
-        "curves": {**curves, "learning_rate": [0.1] * len(curves["val_loss"])},
-        "stopped": None,
-        "environment": {"device": "cpu", "date": f"day {seed}"},
-        "wall_seconds": 2.0,
-    }
-    return tracking.RunRecord(
-        **{**fields, "variant": variant, "task": task, "seed": seed, **changes}
-    )
+from tests.small import run
 
 
 def test_summary_of_two_runs_by_hand():
@@ -93,90 +80,95 @@ def test_mean_std_as_text():
     assert statistics.mean_std([-1, -3], "+") == "−2.0 ± 1.4"
 
 
-def test_table_by_hand():
-    runs = [
-        run("random", [10] * 4),
-        run("random", [20] * 4, seed=1),
-        run("k3", [13] * 4),
-        run("k3", [25] * 4, seed=1),
-        run("k3", [math.nan] * 4, seed=2, stopped="x"),
+TENS = np.array([1.2, -0.4, 3.1, 2.2, 0.3, 1.9, -0.8, 2.7, 1.1, 0.6])
+
+
+def test_sign_flip_counts_all_signs():
+    """Against every flip, listed: 2 of 8 are as far from zero as three equal signs."""
+    assert statistics.sign_flip(np.array([1.0, 2.0, 3.0])) == pytest.approx(2 / 8)
+    signs = np.array(list(itertools.product((-1, 1), repeat=10)))
+    means = (signs * TENS).mean(axis=1)
+    greater = np.mean(means >= TENS.mean() - 1e-12)
+    assert statistics.sign_flip(TENS) == pytest.approx(2 * greater)
+
+
+def test_interval_holds_the_mean_and_widens_with_the_spread():
+    low, high = statistics.interval(TENS)
+    assert low < TENS.mean() < high
+    standard_error = scipy.stats.sem(TENS)
+    assert high - low == pytest.approx(2 * 1.96 * standard_error, rel=0.15)
+    wide = statistics.interval(TENS.mean() + 3 * (TENS - TENS.mean()))
+    assert wide[1] - wide[0] == pytest.approx(3 * (high - low), rel=0.02)
+    assert statistics.interval(np.full(4, 2.5)) == (2.5, 2.5)
+    assert np.isnan(statistics.interval(np.array([1.0, 2.0]))).all()
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say():
+    rng = np.random.default_rng(1)
+    samples = rng.normal(1.0, 2.0, (120, 12))
+    held = [low <= 1.0 <= high for low, high in map(statistics.interval, samples)]
+    assert 0.85 <= np.mean(held) <= 1.0  # 95 % but for the bootstrap's optimism at n = 12
+
+
+def test_holm_by_hand():
+    # 0.01·4, 0.02·3, then 0.03·2 and 0.5·1 where they are not below the ones before.
+    adjusted = statistics.holm([0.03, 0.01, 0.5, 0.02])
+    np.testing.assert_allclose(adjusted, [0.06, 0.04, 0.5, 0.06])
+    np.testing.assert_array_equal(statistics.holm([0.9, 0.8]), [1, 1])
+    assert statistics.holm([]).shape == (0,)
+
+
+def test_probability_of_improvement_by_hand_and_by_scipy():
+    ours = {("a", 0): 5.0, ("a", 1): 1.0, ("b", 0): 3.0, ("only ours", 0): 9.0}
+    theirs = {("a", 0): 2.0, ("a", 1): 5.0, ("b", 0): 3.0}
+    # Task a: 5 > 2, 5 = 5, 1 < both; task b: a tie.
+    assert statistics.probability_of_improvement(ours, theirs) == np.mean([1.5 / 4, 0.5])
+    rng = np.random.default_rng(2)
+    x, y = rng.normal(1, 1, 7), rng.normal(0, 1, 9)
+    u = scipy.stats.mannwhitneyu(x, y).statistic
+    sides = ({("t", i): float(v) for i, v in enumerate(values)} for values in (x, y))
+    assert statistics.probability_of_improvement(*sides) == pytest.approx(u / 63)
+
+
+def test_interquartile_mean_leaves_out_the_outer_quarters():
+    assert statistics.interquartile_mean([-1000, 1, 2, 3, 4, 5, 6, 1000]) == 3.5
+
+
+def test_detectable_difference_is_found_four_times_in_five():
+    """Cohen's d of 0.996 at ten values is the textbook's; and a simulation agrees."""
+    values = scipy.stats.zscore(np.arange(10.0), ddof=1)
+    shift = statistics.detectable_difference(values)
+    assert shift == pytest.approx(0.996, abs=0.002)
+    draws = np.random.default_rng(3).normal(shift, 1, (4000, 10))
+    found = scipy.stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05
+    assert found.mean() == pytest.approx(0.8, abs=0.02)
+    assert math.isnan(statistics.detectable_difference(np.array([1.0])))
+
+
+def test_epochs_to_a_level():
+    record = run("a", [10, 30, 20, 40])
+    levels = (5, 30, 35, 41)
+    assert [statistics.epochs_to(record, level) for level in levels] == [1, 2, 4, None]
+
+
+def test_a_family_of_comparisons():
+    """The task is the unit: seeds of a task count as one."""
+    records = [
+        run(variant, [50 + task + shift + 0.2 * seed * task] * 3, task=f"pair-{task}", seed=seed)
+        for variant, shift in (("random", 0), ("much", 5), ("none", 0))
+        for task in range(6)
+        for seed in range(2)
     ]
-    table = statistics.results_table(runs, authors={"k3": [0, 60, 61, 62, 99]})
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[:4]]
-    assert lines[0][4] == "authors (carried over)"
-    assert lines[0][3] == "difference from random (pairs)"
-    assert lines[2] == ["random", "2", "15.0 ± 7.1", "–", "–", "0"]
-    assert lines[3] == ["k3", "2", "19.0 ± 8.5", "+4.0 ± 1.4 (2)", "61.0", "1"]
-    assert "Data: cifar100. Device: cpu. Wall time: 10 s." in table
-    assert len({len(line) for line in table.splitlines()[:4]}) == 1
-
-
-def test_table_shows_the_labelled_variants_in_their_order():
-    runs = [run("random", [10] * 3), run("k3", [13] * 3), run("k9", [1] * 3)]
-    table = statistics.results_table(
-        runs, labels={"k3": "3 clusters", "random": "Random"}, metric="val_loss"
-    )
-    rows = [line.split("|") for line in table.splitlines()]
-    assert [row[1].strip() for row in rows[:4]][2:] == ["3 clusters", "Random"]
-    assert rows[0][4].strip() == "difference from Random (pairs)"
-    assert rows[2][4].strip() == "+3.000 (1)"
-    assert "k9" not in table
-
-
-def test_summary_file(tmp_path):
-    runs = [
-        run("random", [10.0, 20.0]),
-        run("random", [12.0, 20.0], seed=1),
-        run("k3", [13.0, math.nan], stopped="loss not finite in epoch 2, step 1"),
-    ]
-    path = statistics.write_summary(runs, tmp_path)
-    assert path == tmp_path / "clusters.json"
-    text = path.read_text()
-    assert "NaN" not in text
-    data = json.loads(text)
-    assert data["settings"] == {"data_set": "cifar100", "lr": 0.1}
-    assert data["environments"] == [{"device": "cpu"}]
-    assert data["wall_seconds"] == 6.0
-    assert data["procedural"] is False
-    random = data["variants"]["random"]
-    assert random["mean"].keys() == set(tracking.METRICS)
-    assert random["mean"]["val_loss"] == [11.0, 20.0]
-    assert random["min"]["val_loss"] == [10.0, 20.0]
-    assert random["max"]["val_loss"] == [12.0, 20.0]
-    assert random["std"]["val_loss"] == [pytest.approx(math.sqrt(2)), 0.0]
-    assert random["lr_list"] == [pytest.approx(0.1)] * 2
-    assert [r["date"] for r in random["runs"]] == ["day 0", "day 1"]
-    assert random["runs"][1]["curves"]["val_acc_top1"] == [12.0, 20.0]
-    assert random["runs"][1]["settings"] == {"initializer": "random"}
-    clustered = data["variants"]["k3"]
-    assert (clustered["n"], clustered["stopped"]) == (0, 1)
-    assert clustered["mean"]["val_loss"] == [None, None]
-    assert clustered["runs"][0]["stopped"].startswith("loss not finite")
-
-
-def test_procedural_output_says_so(tmp_path):
-    runs = [run("random", [10.0] * 3, settings={"data_set": "procedural"})]
-    assert statistics.write_summary(runs, tmp_path).name == "clusters-procedural.json"
-    table = statistics.write_table("| a |\n", runs, tmp_path)
-    assert table.name == "clusters-procedural.md"
-    assert table.read_text() == "# clusters – procedural data\n\n| a |\n"
-
-
-def test_table_file_of_real_data(tmp_path):
-    path = statistics.write_table("| a |\n", [run("random", [10.0])], tmp_path)
-    assert path == tmp_path / "clusters.md"
-    assert path.read_text().startswith("# clusters\n")
-
-
-def test_output_of_no_or_two_experiments_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="of no experiments"):
-        statistics.write_summary([], tmp_path)
-    runs = [run("random", [1.0]), run("random", [1.0], experiment="layers")]
-    with pytest.raises(ValueError, match=r"\['clusters', 'layers'\]"):
-        statistics.write_summary(runs, tmp_path)
-
-
-def test_an_unwritable_folder_is_a_user_error(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write to the output folder"):
-        statistics.write_summary([run("random", [1.0])], tmp_path / "file")
+    records.append(run("much", [math.nan] * 3, task="pair-9", stopped="x"))
+    contrasts = [("much", "random"), ("none", "random"), ("absent", "random")]
+    much, none = statistics.compare(records, contrasts)
+    assert (much.tasks, much.runs, much.mean) == (6, 12, pytest.approx(5))
+    assert much.p == pytest.approx(2 / 64)
+    assert much.adjusted == pytest.approx(4 / 64)
+    assert (much.low, much.high) == (pytest.approx(5), pytest.approx(5))
+    assert statistics.verdict(much) == "open"  # six tasks cannot show more after correction
+    assert statistics.verdict(dataclasses.replace(much, adjusted=0.01)) == "better"
+    worse = dataclasses.replace(much, adjusted=0.01, low=-3.0, high=-1.0)
+    assert statistics.verdict(worse) == "worse"
+    assert (none.mean, none.improvement) == (0, 0.5)
+    assert statistics.verdict(none) == "as good"

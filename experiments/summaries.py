@@ -1,0 +1,196 @@
+"""What an experiment's runs are kept and shown as: the summary file, and the table of results.
+
+`write_summary` writes `<folder>/<experiment>.json`, in the form of the authors' files:
+
+    {"schema_version", "experiment", "procedural",
+     "settings": those that all runs share, "environments": each that occurs (dates left out),
+     "wall_seconds": in total,
+     "shown": labels, figures and their subtitle, the authors' configurations of the same setting,
+     "variants": {<variant>: {"n", "stopped", "lr_list",
+         "mean" | "std" | "min" | "max": {<metric>: a number an epoch},
+         "runs": [{"task", "seed", "settings": those not shared, "curves", "stopped",
+                   "date", "wall_seconds"}]}}}
+
+`std` is the sample standard deviation (n − 1) over runs, of which those on the same task or with
+the same seed are not independent. Runs that stopped early are left out of all statistics and
+counted in `stopped`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from experiments import reference, statistics, tracking
+from experiments.errors import UserError
+from experiments.tracking import JSON, RunRecord
+
+
+def results_table(
+    records: Sequence[RunRecord],
+    *,
+    baseline: str = "random",
+    metric: str = "val_acc_top1",
+    labels: Mapping[str, str] | None = None,
+    authors: Mapping[str, Sequence[float]] | None = None,
+    authors_label: str = reference.LABEL,
+) -> str:
+    """Returns a Markdown table, a row a variant, with the final values and what they rest on.
+
+    Args:
+        records: The runs of one experiment.
+        baseline: The variant that the others are compared with, on the same task and seed.
+        metric: A name in METRICS.
+        labels: What each variant to show is called, in order; None shows all by their names.
+        authors: The authors' mean curve of a variant, where they have such a setting.
+        authors_label: The heading above the authors' numbers.
+    """
+    groups = statistics.by_variant(records)
+    labels = labels or {variant: variant for variant in groups}
+    difference = f"difference from {labels.get(baseline, baseline)} (pairs)"
+    heading = ("variant", "n", f"final {metric}", difference, authors_label, "stopped")
+    rows: list[tuple[str, ...]] = [heading]
+    digits = statistics.decimals(metric)
+    for variant, label in labels.items():
+        runs = groups.get(variant, [])
+        finals = [statistics.final(r, metric) for r in runs if statistics.finished(r, metric)]
+        pairs = list(statistics.paired_differences(records, variant, baseline, metric).values())
+        difference_text = statistics.mean_std(pairs, "+", digits)
+        theirs = list((authors or {}).get(variant, []))[
+            : max((len(r.curves[metric]) for r in runs), default=0)
+        ]
+        rows.append((
+            label,
+            str(len(finals)),
+            statistics.mean_std(finals, digits=digits),
+            "–" if variant == baseline else f"{difference_text} ({len(pairs)})",
+            f"{np.mean(theirs[-statistics.LAST_EPOCHS:]):.{digits}f}" if theirs else "–",
+            str(len(runs) - len(finals)),
+        ))  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, tuple("-" * w for w in widths))
+    lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]
+    devices = ", ".join(sorted({str(r.environment.get("device")) for r in records}))
+    data = ", ".join(sorted({r.settings["data_set"] for r in records}))
+    note = (
+        f"Mean ± sample standard deviation over n runs of the mean of the last "
+        f"{statistics.LAST_EPOCHS} epochs. Data: {data}. Device: {devices}. "
+        f"Wall time: {sum(r.wall_seconds for r in records):.0f} s."
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
+def write_table(table: str, records: Sequence[RunRecord], folder: Path | str) -> Path:
+    """Writes the table of one experiment to `<folder>/<experiment>.md`, under its name.
+
+    Raises:
+        UserError: If the folder cannot be written to.
+    """
+    experiment = _experiment(records)
+    title = f"# {experiment}" + (" – procedural data" if tracking.is_procedural(records) else "")
+    with tracking.writing_to(folder):
+        target = Path(folder) / f"{tracking.output_name(experiment, records)}.md"
+        return tracking.write_text(f"{title}\n\n{table}", target)
+
+
+def _experiment(records: Sequence[RunRecord]) -> str:
+    experiments = sorted({r.experiment for r in records})
+    if len(experiments) != 1:
+        raise ValueError(f"these runs are of {experiments or 'no'} experiments: give those of one")
+    return experiments[0]
+
+
+def _shared(dicts: Sequence[Mapping[str, JSON]]) -> dict[str, JSON]:
+    return {k: v for k, v in dicts[0].items() if all(k in d and d[k] == v for d in dicts)}
+
+
+def _summary_of_variant(runs: Sequence[RunRecord], shared: Mapping[str, JSON]) -> dict[str, JSON]:
+    metrics = [m for m in runs[0].curves if all(m in r.curves for r in runs)]
+    each = {m: statistics.summarize(runs, m)[runs[0].variant] for m in metrics}
+    over_runs = {
+        name: {m: getattr(each[m], field) for m in metrics if m != "learning_rate"}
+        for name, field in (("mean", "mean"), ("std", "std"), ("min", "low"), ("max", "high"))
+    }
+    kept = ("task", "seed", "curves", "stopped", "wall_seconds")
+    return {
+        "n": each["val_acc_top1"].n,
+        "stopped": each["val_acc_top1"].stopped,
+        **over_runs,
+        "lr_list": each["learning_rate"].mean,
+        "runs": [
+            {name: getattr(r, name) for name in kept}
+            | {"settings": {k: v for k, v in r.settings.items() if k not in shared}}
+            | {"date": r.environment.get("date")}
+            for r in runs
+        ],
+    }
+
+
+def write_summary(
+    records: Sequence[RunRecord], folder: Path | str, shown: Mapping[str, JSON] | None = None
+) -> Path:
+    """Writes all runs of one experiment, and their statistics, to one file; see the module.
+
+    Args:
+        records: Of one experiment.
+        folder: Where to.
+        shown: What a report must know to draw them as the experiment does.
+
+    Raises:
+        ValueError: If the records are of no experiment, or of several.
+        UserError: If the folder cannot be written to; the runs themselves are in theirs.
+    """
+    experiment = _experiment(records)
+    shared = _shared([r.settings for r in records])
+    environments: list[dict[str, JSON]] = []
+    for record in records:
+        undated = {k: v for k, v in record.environment.items() if k != "date"}
+        if undated not in environments:
+            environments.append(undated)
+    summary = {
+        "schema_version": tracking.SCHEMA_VERSION,
+        "experiment": experiment,
+        "procedural": tracking.is_procedural(records),
+        "settings": shared,
+        "environments": environments,
+        "wall_seconds": sum(r.wall_seconds for r in records),
+        "variants": {
+            v: _summary_of_variant(r, shared) for v, r in statistics.by_variant(records).items()
+        },
+        "shown": dict(shown or {}),
+    }
+    with tracking.writing_to(folder):
+        target = Path(folder) / f"{tracking.output_name(experiment, records)}.json"
+        return tracking.write_json(summary, target)
+
+
+def read_summary(path: Path | str) -> tuple[list[RunRecord], dict[str, JSON]]:
+    """Reads what `write_summary` wrote: the runs, and what it was told to show.
+
+    Where the runs are of several environments each is given the first one.
+
+    Raises:
+        UserError: If the file cannot be read or is not as the schema says.
+    """
+    data = tracking.read_json(path)
+    try:
+        records = [
+            RunRecord(
+                experiment=data["experiment"],
+                variant=variant,
+                task=run["task"],
+                seed=run["seed"],
+                settings={**data["settings"], **run["settings"]},
+                curves=run["curves"],
+                stopped=run["stopped"],
+                environment={**data["environments"][0], "date": run["date"]},
+                wall_seconds=run["wall_seconds"],
+            )
+            for variant, summary in data["variants"].items()
+            for run in summary["runs"]
+        ]
+        return records, dict(data["shown"])
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        raise UserError(
+            f"{path} is not a summary ({error!r}): run its experiment again, which writes it anew"
+        ) from error
