@@ -99,12 +99,15 @@ class Question:
         authors: For a variant's name that of the authors' configuration of the same setting, or
             None.
         baseline: The variant that the others are compared with.
+        contrasts: What else is compared, for `experiments.evidence`: the question that it answers,
+            a variant, and the one without what is asked about.
     """
 
     variants: list[Variant]
     figures: list[Figure]
     authors: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
     baseline: str = "random"
+    contrasts: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
 
 
 Ask = Callable[[Any, ingredients.Ingredients], Question]
@@ -148,9 +151,7 @@ class Plan(NamedTuple):
     def work(self) -> dict[str, float]:
         """For all that is still to be trained, how many pixels it trains on."""
         runs = self.runner.work()
-        from_sources = any(
-            {"source", "sources"} & variant.settings.keys() for variant in self.question.variants
-        )
+        from_sources = any(_names_sources(v.settings) for v in self.question.variants)
         return {**runs, **self.made_of.work()} if runs and from_sources else runs
 
     def run(self) -> list[Path]:
@@ -162,6 +163,13 @@ class Plan(NamedTuple):
         records = self.runner.run()
         written = present(self.question, self.settings, records, self.dataset)
         return [*written, self.runner.folder / "runs", self.made_of.folder]
+
+
+def _names_sources(settings: Mapping[str, Any]) -> bool:
+    """Whether a variant's settings, or those of what it is made of, name source models."""
+    return bool({"source", "sources"} & settings.keys()) or any(
+        _names_sources(value) for value in settings.values() if isinstance(value, Mapping)
+    )
 
 
 def _nothing(settings: Any, made_of: ingredients.Ingredients) -> Question:
@@ -197,6 +205,7 @@ def plan(
         settings.sources,
         settings.clustering,
         overwrite=settings.evaluation.overwrite,
+        evaluated=dataset,
         progress=progress,
     )
     question = ask(settings, made_of)
@@ -229,6 +238,7 @@ def present(
             and _learns_as_theirs(settings.training)
         },
         "baseline": question.baseline,
+        "contrasts": question.contrasts,
         "subtitle": describe(settings, records, dataset),
     }
     table, drawn = draw(records, shown)

@@ -42,6 +42,7 @@ class Training:
     weight_decay: float = option(1e-4, "L2 penalty in the gradient, on every parameter")
     augment: bool = option(True, "flip and rotate the training images")
     normalize: bool = option(True, "normalise the images by the data set's mean and deviation")
+    freeze_stem: bool = option(False, "leave the kernel of the first convolution as it starts")
     precision: str = option("float32", "arithmetic of the network", choices=("float32", "bfloat16"))
     network: str = option(
         "resnet18",
@@ -59,6 +60,8 @@ class Training:
     def described(self) -> dict[str, Any]:
         """What is recorded with a run: the network, and the rest."""
         rest = dataclasses.asdict(self)
+        if not self.freeze_stem:  # which came later: runs recorded before are the same
+            del rest["freeze_stem"]
         return {"network": rest.pop("network"), "training": rest}
 
 

@@ -9,7 +9,6 @@ changes such a tap w and its velocity v by weight decay λ and momentum μ alone
 which is linear: any number of steps is one 2×2 matrix.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -19,18 +18,16 @@ from jaxtyping import Array, Float
 
 from experiments import config
 from jaxinit import filters
-
-# For the path of each kernel that has dead taps, the rows and columns that are live.
-Live = Mapping[str, tuple[slice, slice]]
+from jaxinit.filters import LiveTaps
 
 
-def trim(tree: Any, live: Live) -> Any:
+def trim(tree: Any, live: LiveTaps) -> Any:
     """Keeps the live taps of each kernel in a tree of parameters or velocities."""
-    kernels = {name: filters.get_kernel(tree, name)[own] for name, own in live.items()}
+    kernels = {name: filters.live_part(tree, name, live) for name in live}
     return filters.set_kernels(tree, kernels)
 
 
-def pad(trimmed: Any, live: Live, whole: Any) -> Any:
+def pad(trimmed: Any, live: LiveTaps, whole: Any) -> Any:
     """Puts zeros in place of the dead taps, which compute the same.
 
     Args:
@@ -46,7 +43,7 @@ def pad(trimmed: Any, live: Live, whole: Any) -> Any:
     return filters.set_kernels(trimmed, kernels)
 
 
-def _put(trimmed: Any, live: Live, whole: Any) -> Any:
+def _put(trimmed: Any, live: LiveTaps, whole: Any) -> Any:
     kernels = {}
     for name, (rows, columns) in live.items():
         kernels[name] = jax.lax.dynamic_update_slice(
@@ -57,14 +54,14 @@ def _put(trimmed: Any, live: Live, whole: Any) -> Any:
     return filters.set_kernels(trimmed, kernels)
 
 
-def trim_optimizer(optimizer: Any, live: Live) -> Any:
+def trim_optimizer(optimizer: Any, live: LiveTaps) -> Any:
     """Does for the optimiser's state what `trim` does for the parameters."""
     trace = optax.tree_utils.tree_get(optimizer, "trace")
     return optax.tree_utils.tree_set(optimizer, trace=trim(trace, live))
 
 
 def put_back(
-    params: Any, optimizer: Any, old: tuple[Any, Any], live: Live, steps: int, rate: Array,
+    params: Any, optimizer: Any, old: tuple[Any, Any], live: LiveTaps, steps: int, rate: Array,
     settings: config.Training,
 ) -> tuple[Any, Any]:  # fmt: skip
     """Joins the live taps after some steps with the dead ones of before, brought forward as many.

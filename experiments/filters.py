@@ -19,6 +19,7 @@ from experiments import (
     config,
     data,
     ingredients,
+    pictures,
     plotting,
     protocol,
     runner,
@@ -181,12 +182,12 @@ def draw(drawings: Mapping[str, Any]) -> dict[str, plotting.Figure]:
     """Makes the figures of what was recorded, by the stems of their files' names."""
     figures: dict[str, plotting.Figure] = {}
     for distance, drawn in drawings.items():
-        figures[f"figure10-{distance}"] = plotting.kernels_figure(
+        figures[f"figure10-{distance}"] = pictures.kernels_figure(
             {name: (np.array(a), np.array(b)) for name, (a, b) in drawn["kernels"].items()},
             title="Kernels before and after training",
             subtitle=drawn["subtitle"],
         )
-        figures[f"clusters-{distance}"] = plotting.filter_figure(
+        figures[f"clusters-{distance}"] = pictures.filter_figure(
             {name: np.array(layer["filters"]) for name, layer in drawn["clusters"].items()},
             {name: np.array(layer["sizes"]) for name, layer in drawn["clusters"].items()},
             "What each cluster draws",

@@ -1,21 +1,26 @@
 """What the experiments start networks from: source models, the banks of their filters, variants."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import jax
 
-from experiments import config, data, pretrain, processes, tracking
+from experiments import config, data, pretrain, processes, tracking, training
 from experiments.errors import UserError
 from experiments.progress import Progress, say
 from experiments.runner import Variant
 from jaxinit import banks, distances, initializers
+from jaxinit.filters import LiveTaps
+from jaxinit.models import resnet
+from jaxinit.types import ParamsInitializer
 
 LAYERS = 17
 _FEWEST_SLICES = 3 * 64  # of one model's layers: its first
 DISTANCES = ("euclidean", "fourier", "fourier_real", "cosine")
 _BANK_SEED = 0
 _GABOR_SEED = 0
+_BOOTSTRAP = 4096  # real filters of each layer to draw from
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,26 +101,31 @@ class Ingredients:
 
     Args:
         dataset: Its superclasses 0–9 are the clustering half.
-        training: As given to the experiment.
+        settings: Of the training, as given to the experiment.
         sources: How many models at most, and how they are trained.
         clustering: How their filters are clustered.
         overwrite: Train models and fit banks again.
+        evaluated: The images that networks are then trained on, where others.
         progress: Of all that is to be done, if not of the source models alone.
     """
 
     def __init__(
         self,
         dataset: data.Dataset,
-        training: config.Training,
+        settings: config.Training,
         sources: config.Sources,
         clustering: Clustering,
         *,
         overwrite: bool = False,
+        evaluated: data.Dataset | None = None,
         progress: Progress | None = None,
     ) -> None:
         self._sources = pretrain.Sources(
-            dataset, training, sources, overwrite=overwrite, progress=progress
+            dataset, settings, sources, overwrite=overwrite, progress=progress
         )
+        self._network = training.make_network(1, settings)
+        self._source_size = dataset.train_images.shape[1:3]
+        self._size = (evaluated or dataset).train_images.shape[1:3]
         self._clustering = clustering
         self._overwrite = overwrite
         self._loaded: list[pretrain.Source] | None = None
@@ -128,6 +138,11 @@ class Ingredients:
     def folder(self) -> Path:
         """Where the models and the banks lie."""
         return self._sources.folder
+
+    @functools.cached_property
+    def live(self) -> LiveTaps:
+        """The taps that meet data in the networks that are started."""
+        return resnet.live_taps(self._network, self._size)
 
     def names(self) -> tuple[str, ...]:
         """Where each source model comes from, without training or loading any."""
@@ -156,6 +171,7 @@ class Ingredients:
         models: int | None = None,
         layers: int = LAYERS,
         representative: str | None = None,
+        live_only: bool = False,
     ) -> Variant:
         """Filters drawn from k clusters a layer.
 
@@ -167,6 +183,7 @@ class Ingredients:
             layers: How many convolutions are initialised; in the name where not all.
             representative: The filter that stands for a cluster; as the options say where not
                 given.
+            live_only: Cluster the taps that met data in the source models alone; in the name if so.
 
         Raises:
             UserError: If the first layer of all models has fewer slices than k.
@@ -198,14 +215,28 @@ class Ingredients:
             "layers": layers,
             "sources": list(self.names()[:models]),
         }
+        if live_only:
+            name, label, settings["live_only"] = f"{name}-live", f"{label}, live taps", True
         return Variant(
             name,
             label,
             lambda: initializers.clustered(
-                self.bank(distance, k, models=models, representative=chosen), layers=layers
+                self.bank(distance, k, models=models, representative=chosen, live_only=live_only),
+                layers=layers,
             ),
             settings,
         )
+
+    def bootstrap(self) -> Variant:
+        """Filters drawn from those of the source models, as they are."""
+        settings = {"kind": "bootstrap", "filters": _BOOTSTRAP, "sources": list(self.names())}
+        settings["most_slices"] = self._clustering.most_slices
+
+        def make() -> ParamsInitializer:
+            bank = self.bank("euclidean", 1, representative="member", members=_BOOTSTRAP)
+            return initializers.clustered(bank)
+
+        return Variant("bootstrap", "Real filters", make, settings)
 
     def bank(
         self,
@@ -214,10 +245,12 @@ class Ingredients:
         *,
         models: int | None = None,
         representative: str | None = None,
+        members: int = 16,
+        live_only: bool = False,
     ) -> banks.FilterBank:
         """Fits one bank and keeps it; takes what is kept where it was made from the same.
 
-        Arguments are as of `clustered`.
+        Arguments are as of `clustered`; `members` is how many of a cluster are kept to be drawn.
         """
         chosen = representative or self._clustering.resolved(distance)
         asked = {
@@ -229,6 +262,8 @@ class Ingredients:
         stem = f"{distance}-k{k}-m{len(asked['sources'])}-{chosen}"
         options = {name: getattr(self._clustering, name) for name in ("restarts", "most_slices")}
         stem += "".join(f"-{name}-{value}" for name, value in options.items())
+        stem += f"-members-{members}" if members != 16 else ""
+        stem += "-live" if live_only else ""
         path = self.folder / "banks" / f"{stem}.npz"
         if path.exists() and not self._overwrite:
             try:
@@ -240,7 +275,14 @@ class Ingredients:
         try:
             params = [source.stored_params() for source in self.sources()[:models]]
             say(f"clustering the filters of {len(params)} models: {distance}, k = {k}, {chosen}")
-            bank = banks.fit(jax.random.key(_BANK_SEED), params, **options, **asked)
+            bank = banks.fit(
+                jax.random.key(_BANK_SEED),
+                params,
+                members_per_cluster=members,
+                live=resnet.live_taps(self._network, self._source_size) if live_only else None,
+                **options,
+                **asked,
+            )
             if processes.is_first():
                 with tracking.writing_to(path):
                     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The figures: curves with their spread (2 to 9 in form), paired final accuracies, filters (10)."""
+"""The figures: curves with their spread (2 to 9 in form), final accuracies, differences, norms."""
 
 import math
 import textwrap
@@ -25,7 +25,7 @@ _MARKERS = ("", "o", "^", "s")  # a second round of the colours is told apart by
 _BANDS = 4  # more bands than these hide each other: bars behind the last epoch then
 _BAR_STEP = 0.017  # from one such bar to the next, as a share of the epochs
 
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -67,14 +67,16 @@ def _looks(
     return {v: c for v, (c, _) in both.items()}, {v: m for v, (_, m) in both.items()}
 
 
-def _headings(figure: Figure, title: str, subtitle: str) -> None:
+def headings(figure: Figure, title: str, subtitle: str) -> None:
+    """Writes the title and, smaller below it, what the figure rests on."""
     width, height = figure.get_size_inches()
     wrapped = textwrap.fill(subtitle, int(13.5 * width))
     figure.text(0.12 / width, 1 - 0.12 / height, title, fontsize=13, fontweight="bold", va="top")
     figure.text(0.12 / width, 1 - 0.40 / height, wrapped, fontsize=9, color=_QUIET, va="top")
 
 
-def _footnote(figure: Figure, text: str) -> None:
+def footnote(figure: Figure, text: str) -> None:
+    """Writes how to read the figure at its lower edge."""
     width, height = figure.get_size_inches()
     figure.text(0.12 / width, 0.1 / height, text, fontsize=8, color=_QUIET, va="bottom")
 
@@ -139,7 +141,7 @@ def curves_figure(
         raise UserError(f"nothing to draw in {title!r}: every run stopped early; see their files")
     theirs = {v: np.array(c, float) for v, c in (authors or {}).items() if v in drawn}
     colours, markers = _looks(list(variants), baseline, palette)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8.6, 5.2))
         axes = figure.add_axes((0.085, 0.18, 0.565, 0.665))
         bands = len(drawn) <= _BANDS
@@ -158,8 +160,8 @@ def curves_figure(
         labels = {v: _end_label(variants[v], v, summaries, theirs, digits) for v in drawn}
         ends = {v: float(summaries[v].mean[-statistics.LAST_EPOCHS :].mean()) for v in drawn}
         _label_ends(axes, ends, labels, colours)
-        _footnote(figure, _explain_curves(bands, authors_label if theirs else None))
-        _headings(figure, _titled(title, shown), subtitle)
+        footnote(figure, _explain_curves(bands, authors_label if theirs else None))
+        headings(figure, _titled(title, shown), subtitle)
     return figure
 
 
@@ -250,7 +252,7 @@ def final_accuracy_figure(
     digits = statistics.decimals(metric)
     heights = dict(zip(tasks, np.linspace(-0.28, 0.28, len(tasks)), strict=True))
     colours, _ = _looks(list(variants), baseline, palette)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         height = 1.6 + 0.42 * len(variants)
         figure = Figure(figsize=(10, height))
         bottom, top = 0.8 / height, 1 - 0.8 / height
@@ -267,13 +269,13 @@ def final_accuracy_figure(
                 pairs = statistics.paired_differences(shown, variant, baseline, metric)
                 _dots(right, row, pairs, heights, colours[variant], digits, "+")
         _finish_finals(left, right, metric, variants, baseline)
-        _footnote(
+        footnote(
             figure,
             f"Dots: runs, each the mean of its last {statistics.LAST_EPOCHS} epochs; bars: mean ± "
             "one sample standard deviation. Differences are between runs on the same task with "
             "the same seed.",
         )
-        _headings(figure, _titled(title, shown), subtitle)
+        headings(figure, _titled(title, shown), subtitle)
     return figure
 
 
@@ -312,113 +314,86 @@ def _finish_finals(
         axes.grid(False, axis="y")
 
 
-def filter_figure(
-    filters: Mapping[str, Float[np.ndarray, "k h w"]],
-    sizes: Mapping[str, Float[np.ndarray, " k"]],
-    title: str,
-    subtitle: str = "",
-    largest: int = 12,
-) -> Figure:
-    """Draws the cluster centres of each layer, the largest cluster first, with its share.
-
-    Args:
-        filters: Centres of each layer.
-        sizes: Members of each cluster, as numbers or shares.
-        title: What the figure says; the procedural data has to be named here.
-        subtitle: Source models, clusters and distance.
-        largest: Clusters shown a layer, at most.
-    """
-    columns = min(largest, max(len(f) for f in filters.values()))
-    blocks = max(1, min(3, round(14 / (columns + 3))))
-    rows = math.ceil(len(filters) / blocks)
-    name_width, cell = 2.4, 1.18
-    width, height = name_width + columns * cell, 1.42
-    inch = 0.52
-    figure_width = max(inch * blocks * width + 0.3, 5.5)
-    figure_height = inch * rows * height + 1.2
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(figure_width, figure_height))
-        size = (inch * blocks * width / figure_width, inch * rows * height / figure_height)
-        axes = figure.add_axes((0.12 / figure_width, 0.35 / figure_height, *size))
-        axes.set_axis_off()
-        for i, (layer, centres) in enumerate(filters.items()):
-            x, y = (i // rows) * width, (i % rows) * height
-            _draw_layer(axes, layer, np.asarray(centres), np.asarray(sizes[layer]), largest,
-                        (x, y, name_width, cell))  # fmt: skip
-        axes.set_xlim(0, blocks * width)
-        axes.set_ylim(rows * height, 0)
-        _footnote(
-            figure,
-            "Below each centre: its cluster's share. Red: positive, blue: negative, white: zero; "
-            "the scale is each layer's.",
-        )
-        _headings(figure, title, subtitle)
-    return figure
-
-
-def _draw_layer(
-    axes: Axes,
-    layer: str,
-    centres: Float[np.ndarray, "k h w"],
-    sizes: Float[np.ndarray, " k"],
-    largest: int,
-    place: tuple[float, float, float, float],
-) -> None:
-    x, y, name_width, cell = place
-    order = np.argsort(-sizes, kind="stable")[:largest]
-    limit = float(np.abs(centres[order]).max()) or 1.0
-    name = layer if len(centres) <= largest else f"{layer}\n({largest} of {len(centres)})"
-    axes.text(x + name_width - 0.2, y + 0.5, name, fontsize=8, ha="right", va="center")
-    style = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit, "aspect": "auto"}
-    for column, cluster in enumerate(order):
-        left = x + name_width + column * cell
-        axes.imshow(centres[cluster], extent=(left, left + 1, y + 1, y), **style)
-        xs, ys = left + np.array([0, 1, 1, 0, 0]), y + np.array([0, 0, 1, 1, 0])
-        axes.plot(xs, ys, c="#999999", lw=0.5)
-        share = 100 * sizes[cluster] / sizes.sum()
-        axes.text(left + 0.5, y + 1.04, f"{share:.0f}%", fontsize=6.5, ha="center", va="top")
-
-
-def kernels_figure(
-    slices: Mapping[str, tuple[Float[np.ndarray, "n h w"], Float[np.ndarray, "n h w"]]],
+def differences_figure(
+    comparisons: Sequence[statistics.Comparison],
+    rows: Sequence[str],
     *,
     title: str,
     subtitle: str,
 ) -> Figure:
-    """Draws the same slices of some kernels before and after training, a pair of rows a layer.
+    """Draws each comparison's difference with its interval; bold where it settles something.
 
     Args:
-        slices: For each layer those of its kernel before and after.
-        title: What the figure says; the procedural data has to be named in one of the two.
-        subtitle: Source models, clusters and task.
+        comparisons: What was compared.
+        rows: What each is called.
+        title: What the figure says.
+        subtitle: What the runs have in common.
     """
-    with matplotlib.rc_context(_STYLE):
-        height = 0.9 + 1.15 * len(slices)
-        figure = Figure(figsize=(10, height))
-        grid = figure.add_gridspec(
-            len(slices), 1, left=0.16, right=0.99, bottom=0.35 / height, top=1 - 0.65 / height
+    with matplotlib.rc_context(STYLE):
+        height = 1.5 + 0.36 * len(comparisons)
+        figure = Figure(figsize=(9, height))
+        axes = figure.add_axes((0.42, 0.75 / height, 0.42, 1 - 1.5 / height))
+        axes.axvline(0, color=_BASELINE, lw=1)
+        for row, one in enumerate(comparisons):
+            settled = statistics.verdict(one) in ("better", "worse")
+            colour = _CATEGORICAL[0] if settled else _QUIET
+            if math.isfinite(one.low):
+                axes.plot([one.low, one.high], [row, row], color=colour, lw=2.4 if settled else 1.4)
+            axes.plot(one.mean, row, "o", color=colour, ms=6 if settled else 4.5)
+            text = f"{one.mean:+.1f}".replace("-", "−") + f"  {statistics.verdict(one)}"
+            place = axes.get_yaxis_transform()
+            axes.text(1.03, row, text, transform=place, fontsize=8.5, va="center")
+        axes.set_ylim(len(comparisons) - 0.5, -0.5)
+        axes.set_yticks(range(len(rows)), list(rows), fontsize=8.5)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(False, axis="y")
+        axes.set_xlabel("difference in final validation accuracy (percentage points)")
+        tasks = sorted({one.tasks for one in comparisons})
+        many = str(tasks[0]) if len(tasks) == 1 else f"{tasks[0]} to {tasks[-1]}"
+        footnote(
+            figure,
+            f"Means over {many} tasks with 95 % BCa bootstrap intervals; bold: settled after "
+            "Holm’s correction for all rows.",
         )
-        for row, (layer, pair) in enumerate(slices.items()):
-            axes = figure.add_subplot(grid[row])
-            axes.grid(False)
-            axes.set_xticks([])
-            for spine in axes.spines.values():
-                spine.set_visible(False)
-            mosaic = np.concatenate([_mosaic(some) for some in pair])
-            limit = float(np.nanmax(np.abs(mosaic))) or 1.0
-            axes.imshow(mosaic, cmap="RdBu_r", vmin=-limit, vmax=limit)
-            quarter = mosaic.shape[0] / 4
-            axes.set_yticks([quarter, 3 * quarter], [f"{layer}\nbefore", "after"], fontsize=8)
-            axes.tick_params(length=0)
-        _footnote(figure, "Red: positive, blue: negative, white: zero; the scale is each layer's.")
-        _headings(figure, title, subtitle)
+        headings(figure, title, subtitle)
     return figure
 
 
-def _mosaic(slices: Float[np.ndarray, "n h w"]) -> Float[np.ndarray, "rows columns"]:
-    """Sets slices side by side, with gaps of NaN around them."""
-    framed = [np.pad(one, ((1, 1), (1, 0)), constant_values=np.nan) for one in slices]
-    return np.concatenate(framed, axis=1)
+def norms_figure(
+    norms: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    labels: Mapping[str, str],
+    baseline: str,
+    title: str,
+    subtitle: str,
+) -> Figure:
+    """Draws the norm of some layers as training goes on, a panel a layer, on a logarithmic scale.
+
+    Args:
+        norms: For each layer, of each variant the norm as each epoch begins.
+        labels: What each variant is called, in the order of the colours.
+        baseline: The variant in black.
+        title: What the figure says.
+        subtitle: What the runs have in common.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.1 * len(norms), 4.6))
+        colours, markers = _looks(list(labels), baseline, "categorical")
+        panels = figure.subplots(1, len(norms), squeeze=False)[0]
+        for axes, (layer, of_layer) in zip(panels, norms.items(), strict=True):
+            for variant, values in of_layer.items():
+                epochs = np.arange(len(values))
+                style = {"color": colours[variant], "marker": markers[variant], "ms": 4}
+                axes.plot(epochs, values, label=labels[variant], lw=1.6, **style)
+            axes.set_title(layer, fontsize=10)
+            axes.set_yscale("log")
+            axes.set_xlabel("epochs trained")
+        panels[0].set_ylabel("norm of the taps that meet data")
+        figure.subplots_adjust(left=0.07, right=0.99, top=0.8, bottom=0.33, wspace=0.3)
+        handles, names = panels[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="lower left", ncols=3, fontsize=8.5, frameon=False)
+        headings(figure, title, subtitle)
+    return figure
 
 
 def save(figure: Figure, folder: Path | str, stem: str) -> list[Path]:
@@ -435,7 +410,7 @@ def save(figure: Figure, folder: Path | str, stem: str) -> list[Path]:
     paths = [Path(folder) / f"{stem}.{kind}" for kind in ("png", "svg")]
     if not processes.is_first():
         return paths
-    with tracking.writing_to(folder), matplotlib.rc_context(_STYLE):
+    with tracking.writing_to(folder), matplotlib.rc_context(STYLE):
         Path(folder).mkdir(parents=True, exist_ok=True)
         # "tight" makes room for long labels instead of cutting them.
         figure.savefig(paths[0], dpi=150, bbox_inches="tight", metadata={"Software": None})

@@ -10,6 +10,7 @@ method (1979); probability of improvement and interquartile mean are those of Ag
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import scipy.optimize
@@ -263,10 +264,10 @@ def detectable_difference(values: Values, alpha: float = 1 - CONFIDENCE) -> floa
     critical = scipy.stats.t.ppf(1 - alpha / 2, n - 1)
 
     def lack(shift: float) -> float:  # of power; the other tail is far below it
-        return POWER - scipy.stats.nct.sf(critical, n - 1, shift)
+        return POWER - float(scipy.stats.nct.sf(critical, n - 1, shift))
 
-    noncentrality = scipy.optimize.brentq(lack, 0.0, 100.0)
-    return float(noncentrality) * float(np.std(values, ddof=1)) / math.sqrt(n)
+    noncentrality: Any = scipy.optimize.brentq(lack, 0.0, 100.0)
+    return noncentrality * float(np.std(values, ddof=1)) / math.sqrt(n)
 
 
 def epochs_to(record: RunRecord, level: float, metric: str = "val_acc_top1") -> int | None:

@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding
 from jaxtyping import Array, Float, Int, UInt8
 
 from experiments import augmentation, config, data, dead_taps, processes, schedules
+from jaxinit import diagnostics, filters
 from jaxinit.models import resnet
 from jaxinit.types import PRNGKey
 
@@ -58,11 +59,16 @@ class EpochResult(NamedTuple):
 
     train: Metrics  # means over the training images, while training
     validation: Metrics  # means over the test images, after it
+    norms: dict[str, Float[Array, ""]]  # of each layer's taps that meet data, before it
     step_losses: Float[Array, " steps"]
 
 
 class Curves(NamedTuple):
-    """What one run recorded: lists with one value an epoch, accuracies in percent."""
+    """What one run recorded: lists with one value an epoch.
+
+    Those of `CURVES`, accuracies in percent; and `norm/<layer>`, the norm of the layer's taps that
+    meet data, as the epoch begins, so that the first is the initialiser's.
+    """
 
     values: dict[str, list[float | None]]
     stopped: str | None
@@ -158,6 +164,7 @@ class Epoch:
         order = jax.random.permutation(order_key, count)
         _, height, width, _ = images.train_images.shape
         live, before = resnet.live_taps(self.network, (height, width)), state
+        norms = diagnostics.kernel_norms(state.params, live=live)
         state = state._replace(
             params=dead_taps.trim(state.params, live),
             optimizer=dead_taps.trim_optimizer(state.optimizer, live),
@@ -191,7 +198,7 @@ class Epoch:
         state = State(params, state.batch_stats, optimizer)
         train_means = jax.tree.map(lambda m: jnp.sum(m) / count, sums)
         validation = self._evaluate(state, images.test_images, test)
-        return state, EpochResult(train_means, validation, step_losses)
+        return state, EpochResult(train_means, validation, norms, step_losses)
 
     def _normalize(self, images: UInt8[Array, "n h w c"]) -> Float[Array, "n h w c"]:
         return images.astype(jnp.float32) * self.slope - self.offset
@@ -226,6 +233,8 @@ class Epoch:
         gradient = jax.grad(functools.partial(self._loss, expand=expand), has_aux=True)
         grads, (metrics, batch_stats) = gradient(state.params, state.batch_stats, images, labels)
         updates, slots = self.optimizer.update(grads, state.optimizer, state.params)
+        if self.settings.freeze_stem:
+            updates = _without_stem(updates)
         return State(optax.apply_updates(state.params, updates), batch_stats, slots), metrics
 
     def _evaluate(self, state: State, images: Array, test: Split) -> Metrics:
@@ -248,6 +257,12 @@ class Epoch:
 
         total, _ = jax.lax.scan(one, Metrics(*jnp.zeros((3,))), rows)
         return jax.tree.map(lambda m: m / count, total)
+
+
+def _without_stem(updates: Any) -> Any:
+    """Sets the update of the first convolution's kernel to zero."""
+    stem = filters.layer_names(updates)[0]
+    return filters.set_kernels(updates, {stem: jnp.zeros_like(filters.get_kernel(updates, stem))})
 
 
 def jit_once(function: Callable[..., Any]) -> Any:
@@ -493,6 +508,8 @@ class RunLog:
             self.curves[f"{split}_acc_top1"].append(100 * float(metrics.top1))
             self.curves[f"{split}_acc_top5"].append(100 * float(metrics.top5))
         self.curves["learning_rate"].append(rate)
+        for name, norm in result.norms.items():
+            self.curves.setdefault(f"norm/{name}", []).append(float(f"{norm:.5g}"))
 
 
 def _with_learning_rate(state: State, rate: Array) -> State:

@@ -1,6 +1,15 @@
 """What should a convolutional network start from? Informed initialisation for JAX and Flax."""
 
-from jaxinit import banks, distances, filters, initializers, kmeans, torch_weights
+from jaxinit import (
+    banks,
+    controls,
+    diagnostics,
+    distances,
+    filters,
+    initializers,
+    kmeans,
+    torch_weights,
+)
 from jaxinit.banks import FilterBank
 from jaxinit.initializers import (
     chain,
@@ -27,7 +36,9 @@ __all__ = [
     "chain",
     "clustered",
     "clustered_kernel",
+    "controls",
     "default",
+    "diagnostics",
     "distances",
     "filters",
     "gabor",

@@ -110,6 +110,7 @@ def fit(
     representative: str = "centroid",
     members_per_cluster: int = 16,
     layers: filters.Layers = None,
+    live: filters.LiveTaps | None = None,
     restarts: int = 3,
     most_slices: int = 2**24,
     sources: Sequence[str] = (),
@@ -131,6 +132,8 @@ def fit(
         representative: One of `REPRESENTATIVES`.
         members_per_cluster: How many to keep, for "member"; of a smaller cluster, all, repeated.
         layers: Which convolutions (see `filters.select_layers`); None means all.
+        live: The taps that met data in the models (`models.resnet.live_taps`): the others, which
+            kept their random start, count as zero and are drawn so. All count where not given.
         restarts: Of k-means.
         most_slices: Of a layer that has more over all models, as many are drawn of each model,
             evenly over its channels. The default is what 64 ResNet-18s have.
@@ -160,6 +163,8 @@ def fit(
         # The key depends on the layer's place in the network, not on which others are chosen.
         cluster_key, member_key = jax.random.split(jax.random.fold_in(key, everything.index(name)))
         slices, weights, size = _collect(member_key, models, name, clusters, room, most)
+        if live and name in live:
+            slices = _masked(slices, live[name], size)
         points = _features(slices, metric, size)
         found = kmeans.fit(cluster_key, points, clusters, weights=weights, restarts=restarts)
         found = found._replace(labels=jnp.where(weights > 0, found.labels, clusters))
@@ -236,6 +241,15 @@ def _collect(
             "model out"
         )
     return slices, weights, (height, width)
+
+
+def _masked(
+    slices: Float[Array, "n d"], own: tuple[slice, slice], size: tuple[int, int]
+) -> Float[Array, "n d"]:
+    """Sets the taps outside these rows and columns to zero."""
+    mask = np.zeros(size, bool)
+    mask[own] = True
+    return jnp.where(mask.reshape(1, -1), slices, jnp.zeros((), slices.dtype))
 
 
 @functools.partial(jax.jit, static_argnames="count")
@@ -336,6 +350,24 @@ def _members(
     return jax.lax.map(highest, clusters)
 
 
+def check_layer(bank: FilterBank, layer: str, shape: tuple[int, ...]) -> None:
+    """Makes sure that a kernel of this shape can be drawn from a layer of the bank.
+
+    Raises:
+        ValueError: The bank lacks the layer, or its slices have another size.
+    """
+    if layer not in bank.kernel_sizes:
+        raise ValueError(
+            f"the bank has no layer {layer!r}: it has {', '.join(sorted(bank.kernel_sizes))}"
+        )
+    if len(shape) != 4 or tuple(shape[:2]) != tuple(bank.kernel_sizes[layer]):
+        height, width = bank.kernel_sizes[layer]
+        raise ValueError(
+            f"a kernel of shape {tuple(shape)} cannot be drawn from layer {layer!r} of the bank, "
+            f"whose slices are {height}×{width}: its shape must start so and have 4 sides"
+        )
+
+
 def draw(
     key: PRNGKey,
     bank: FilterBank,
@@ -362,16 +394,7 @@ def draw(
     Raises:
         ValueError: The bank lacks the layer, or its slices have another size.
     """
-    if layer not in bank.kernel_sizes:
-        raise ValueError(
-            f"the bank has no layer {layer!r}: it has {', '.join(sorted(bank.kernel_sizes))}"
-        )
-    if len(shape) != 4 or tuple(shape[:2]) != tuple(bank.kernel_sizes[layer]):
-        height, width = bank.kernel_sizes[layer]
-        raise ValueError(
-            f"a kernel of shape {tuple(shape)} cannot be drawn from layer {layer!r} of the bank, "
-            f"whose slices are {height}×{width}: its shape must start so and have 4 sides"
-        )
+    check_layer(bank, layer, shape)
     height, width, inputs, outputs = shape
     candidates, sizes = bank.filters[layer], bank.sizes[layer]
     count, per_cluster, taps = candidates.shape

@@ -1,7 +1,7 @@
 """Which leaves of a params tree are convolution kernels, in forward order; kernels ⇄ 2-D slices."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,6 +12,9 @@ from jaxinit.types import Params
 # What an initialiser may be told to act on: the first k layers, a slice of them, their numbers
 # (from 0), their names, or all (None).
 Layers = int | slice | Sequence[int] | Sequence[str] | None
+
+# For each convolution with taps that only ever meet padding, the rows and columns of the others.
+LiveTaps = Mapping[str, tuple[slice, slice]]
 
 _SHORTCUT = "shortcut"
 
@@ -97,6 +100,19 @@ def get_kernel(params: Params, name: str) -> Any:
     for part in name.split("/"):
         node = node[part]
     return node["kernel"]
+
+
+def live_part(params: Params, name: str, live: LiveTaps | None) -> Any:
+    """Returns the taps that meet data of the convolution called `name`: a block (h, w, in, out).
+
+    Args:
+        params: A tree of parameters.
+        name: Of a convolution.
+        live: See `models.resnet.live_taps`; all taps of convolutions that it does not name, and of
+            all where it is None.
+    """
+    kernel = get_kernel(params, name)
+    return kernel[live[name]] if live and name in live else kernel
 
 
 def set_kernels(params: Params, kernels: dict[str, Array]) -> Params:

@@ -50,10 +50,21 @@ def per_layer(initializer: Initializer, layers: Layers = None) -> ParamsInitiali
         initializer: Makes one kernel; each layer gets a key of its own.
         layers: Which convolutions (see `filters.select_layers`); None means all.
     """
-    return _fill(lambda key, name, kernel: initializer(key, kernel.shape, kernel.dtype), layers)
+    return fill_layers(
+        lambda key, name, kernel: initializer(key, kernel.shape, kernel.dtype), layers
+    )
 
 
-def _fill(make: Callable[[PRNGKey, str, Array], Array], layers: Layers) -> ParamsInitializer:
+def fill_layers(
+    make: Callable[[PRNGKey, str, Array], Array], layers: Layers = None
+) -> ParamsInitializer:
+    """Replaces the kernels of some layers by what a function makes of them.
+
+    Args:
+        make: Maps a key of the layer's own, its name and its kernel to another kernel.
+        layers: Which convolutions (see `filters.select_layers`); None means all.
+    """
+
     def init(key: PRNGKey, params: Params) -> Params:
         everything = filters.layer_names(params)
         kernels: dict[str, Array] = {}
@@ -124,7 +135,7 @@ def pretrained(source: Params, layers: Layers = None) -> ParamsInitializer:
         ValueError: The source lacks a parameter or has another shape there (when applied).
     """
     if layers is not None:
-        return _fill(lambda key, name, kernel: _same_shape(source, name, kernel), layers)
+        return fill_layers(lambda key, name, kernel: _same_shape(source, name, kernel), layers)
 
     def init(key: PRNGKey, params: Params) -> Params:
         del key
@@ -161,7 +172,7 @@ def _same_shape(source: Params, name: str, kernel: Array) -> Array:
 
 def scaled(factor: float | Array, layers: Layers = None) -> ParamsInitializer:
     """Multiplies the kernels of some layers by a factor."""
-    return _fill(lambda key, name, kernel: kernel * jnp.asarray(factor, kernel.dtype), layers)
+    return fill_layers(lambda key, name, kernel: kernel * jnp.asarray(factor, kernel.dtype), layers)
 
 
 def clustered_kernel(bank: banks.FilterBank, layer: str) -> Initializer:
@@ -191,7 +202,7 @@ def clustered(bank: banks.FilterBank, layers: Layers = None) -> ParamsInitialize
     Raises:
         ValueError: A layer that the bank does not hold, or with another kernel size (when applied).
     """
-    return _fill(
+    return fill_layers(
         lambda key, name, kernel: banks.draw(key, bank, name, kernel.shape, kernel.dtype), layers
     )
 

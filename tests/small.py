@@ -1,10 +1,12 @@
 """What several tests share: a network that trains in milliseconds, and made-up data."""
 
+import flax.core
 import jax.numpy as jnp
 import numpy as np
 from flax import linen
 
 from experiments import data, tracking
+from jaxinit import banks, filters
 from jaxinit.models import resnet
 
 
@@ -18,6 +20,43 @@ class SmallNetwork(linen.Module):
         x = resnet.Conv(8, 3, stride=2, name="conv1")(images)
         x = linen.relu(resnet.BatchNorm(name="bn1")(x, train=train))
         return linen.Dense(self.classes, name="fc")(jnp.mean(x, axis=(1, 2)))
+
+
+def few_layers():
+    """A ResNet's parameters, of few layers and channels: what is called eagerly compiles each."""
+    rng = np.random.default_rng(0)
+
+    def draw(*shape):
+        return jnp.asarray(rng.standard_normal(shape, np.float32))
+
+    return {
+        "conv1": {"kernel": draw(7, 7, 3, 8)},
+        "bn1": {"scale": draw(8), "bias": draw(8)},
+        "layer1_0": {"conv1": {"kernel": draw(3, 3, 8, 8)}},
+        "layer2_0": {
+            "conv1": {"kernel": draw(3, 3, 8, 16)},
+            "conv2": {"kernel": draw(3, 3, 16, 16)},
+            "shortcut_conv": {"kernel": draw(1, 1, 8, 16)},
+        },
+        "fc": {"kernel": draw(16, 10), "bias": draw(10)},
+    }
+
+
+def bank_for(params):
+    """Three clusters a layer, of one filter each and of 1, 2 and 3 members."""
+    rng = np.random.default_rng(1)
+    names = filters.layer_names(params)
+    sizes = {name: filters.get_kernel(params, name).shape[:2] for name in names}
+    return banks.FilterBank(
+        {
+            n: jnp.asarray(rng.standard_normal((3, 1, h * w), np.float32))
+            for n, (h, w) in sizes.items()
+        },
+        {name: jnp.asarray([1.0, 2.0, 3.0]) for name in names},
+        {name: jnp.asarray(0.0) for name in names},
+        flax.core.FrozenDict(sizes),
+        banks.Provenance("euclidean", "centroid", 3, 1, (), "0"),
+    )
 
 
 def make_dataset(train_per_class=13, test_per_class=4, size=8, superclasses=4, name="procedural"):
@@ -61,3 +100,10 @@ def run(variant, values, task="pair-0-1", seed=0, **changes) -> tracking.RunReco
     return tracking.RunRecord(
         **{**fields, "variant": variant, "task": task, "seed": seed, **changes}
     )
+
+
+def texts(figure):
+    """All that is written in a figure."""
+    return [t.get_text() for t in figure.texts] + [
+        t.get_text() for axes in figure.axes for t in axes.texts
+    ]

@@ -41,7 +41,9 @@ class NoModels(Ingredients):
     def pretrained(self):
         return named("pretrained")
 
-    def clustered(self, distance, k, *, models=None, layers=17, representative=None):
+    def clustered(
+        self, distance, k, *, models=None, layers=17, representative=None, live_only=False
+    ):
         return named(f"{distance}-k{k}")
 
 

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxinit import banks, filters, initializers
+from jaxinit import filters, initializers
 from jaxinit.models import resnet
+from tests import small
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -21,41 +22,12 @@ LAYERS = ("conv1", "layer1_0/conv1", "layer2_0/conv1", "layer2_0/conv2")
 
 @pytest.fixture(scope="module")
 def params():
-    """A ResNet's parameters, of few layers and channels: what is called eagerly compiles each."""
-    rng = np.random.default_rng(0)
-
-    def draw(*shape):
-        return jnp.asarray(rng.standard_normal(shape, np.float32))
-
-    return {
-        "conv1": {"kernel": draw(7, 7, 3, 8)},
-        "bn1": {"scale": draw(8), "bias": draw(8)},
-        "layer1_0": {"conv1": {"kernel": draw(3, 3, 8, 8)}},
-        "layer2_0": {
-            "conv1": {"kernel": draw(3, 3, 8, 16)},
-            "conv2": {"kernel": draw(3, 3, 16, 16)},
-            "shortcut_conv": {"kernel": draw(1, 1, 8, 16)},
-        },
-        "fc": {"kernel": draw(16, 10), "bias": draw(10)},
-    }
+    return small.few_layers()
 
 
 @pytest.fixture(scope="module")
 def bank(params):
-    """Three clusters a layer, of one filter each and of 1, 2 and 3 members."""
-    rng = np.random.default_rng(1)
-    names = filters.layer_names(params)
-    sizes = {name: filters.get_kernel(params, name).shape[:2] for name in names}
-    return banks.FilterBank(
-        {
-            n: jnp.asarray(rng.standard_normal((3, 1, h * w), np.float32))
-            for n, (h, w) in sizes.items()
-        },
-        {name: jnp.asarray([1.0, 2.0, 3.0]) for name in names},
-        {name: jnp.asarray(0.0) for name in names},
-        flax.core.FrozenDict(sizes),
-        banks.Provenance("euclidean", "centroid", 3, 1, (), "0"),
-    )
+    return small.bank_for(params)
 
 
 def same(first, second):

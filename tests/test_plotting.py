@@ -6,10 +6,10 @@ import pytest
 import scipy.optimize
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection, PolyCollection
-from matplotlib.image import AxesImage
 
 from experiments import plotting, statistics, tracking
 from experiments.errors import UserError
+from tests.small import texts
 
 TASKS = ("pair-10-11", "pair-10-13")
 
@@ -45,12 +45,6 @@ def curves(records, variants, **options):
     return plotting.curves_figure(
         records, variants=variants, title="A title", subtitle="2 runs", **options
     )
-
-
-def texts(figure):
-    return [t.get_text() for t in figure.texts] + [
-        t.get_text() for axes in figure.axes for t in axes.texts
-    ]
 
 
 def lines(figure):
@@ -178,22 +172,32 @@ def test_final_figure_has_a_dot_a_run_and_a_dot_a_pair():
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["random", "3 clusters"]
 
 
-def test_filters_are_in_the_order_of_their_sizes_centred_on_zero():
-    centres = np.arange(27.0).reshape(3, 3, 3) - 5
-    figure = plotting.filter_figure(
-        {"conv1": centres, "layer1_0/conv1": centres[:1]},
-        {"conv1": np.array([10, 60, 30]), "layer1_0/conv1": np.array([7])},
-        "Filters",
-        largest=2,
+def compared(mean, low, high, adjusted, tasks=10):
+    return statistics.Comparison(
+        "a", "b", tasks, tasks, mean, low, high, adjusted / 2, adjusted, 0.5, 1.0
     )
-    images = [c for c in figure.axes[0].images if isinstance(c, AxesImage)]
-    assert len(images) == 3
-    for image, centre in zip(images, (centres[1], centres[2], centres[0]), strict=True):
-        np.testing.assert_array_equal(image.get_array(), centre)
-        low, high = image.get_clim()
-        assert low == -high
-    assert [t for t in texts(figure) if t.endswith("%")] == ["60%", "30%", "100%"]
-    assert "conv1\n(2 of 3)" in texts(figure)
+
+
+def test_differences_say_what_is_settled():
+    some = [compared(2, 1, 3, 0.01), compared(0.1, -3, 3, 0.9), compared(-1, -9, 2, 0.4, tasks=9)]
+    figure = plotting.differences_figure(some, ["a", "b", "c"], title="Title", subtitle="")
+    (axes,) = figure.axes
+    said = [text.get_text() for text in axes.texts]
+    assert said == ["+2.0  better", "+0.1  open", "−1.0  open"]
+    ends = [tuple(np.asarray(line.get_xdata())) for line in axes.lines]
+    assert [pair for pair in ends if len(set(pair)) == 2] == [(1, 3), (-3, 3), (-9, 2)]
+    bars = [line for line, pair in zip(axes.lines, ends, strict=True) if len(set(pair)) == 2]
+    assert bars[0].get_linewidth() > bars[1].get_linewidth()
+    assert any("over 9 to 10 tasks" in text for text in texts(figure))
+
+
+def test_norms_have_a_panel_a_layer_and_a_line_a_variant():
+    norms = {"conv1": {"random": [8.0, 9.0], "a": [2.0, 3.0]}, "conv2": {"random": [1.0, 1.0]}}
+    labels = {"random": "Random", "a": "A"}
+    figure = plotting.norms_figure(norms, labels=labels, baseline="random", title="T", subtitle="")
+    assert [len(axes.lines) for axes in figure.axes] == [2, 1]
+    np.testing.assert_array_equal(figure.axes[0].lines[1].get_ydata(), [2.0, 3.0])
+    assert figure.axes[0].get_yscale() == "log"
 
 
 def test_saved_files_are_the_same_each_time(tmp_path):

@@ -275,3 +275,30 @@ def test_bfloat16_trains_close_to_float32(dataset):
         assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(final))
     assert losses["bfloat16"] != losses["float32"]
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
+
+
+def test_norms_of_layers_are_recorded_as_each_epoch_begins(trainer, dataset):
+    tasks, starts, keys = tasks_and_starts(trainer, dataset, PAIRS[:2])
+    curves, _ = trainer.train(tasks, starts, keys)
+    short = training.Trainer(dataset, dataclasses.replace(SETTINGS, epochs=1), 10, SmallNetwork())
+    _, after_one = short.train(tasks, starts, keys)
+    for i in range(2):
+        norms = curve(curves[i], "norm/conv1")
+        wanted = [np.linalg.norm(of[i]["params"]["conv1"]["kernel"]) for of in (starts, after_one)]
+        assert len(norms) == 3
+        np.testing.assert_allclose(norms[:2], wanted, rtol=1e-4)
+
+
+def test_a_frozen_stem_stays_and_the_rest_learns(dataset):
+    settings = dataclasses.replace(SETTINGS, freeze_stem=True)
+    trainer = training.Trainer(dataset, settings, 10, SmallNetwork())
+    tasks, starts, keys = tasks_and_starts(trainer, dataset, PAIRS[:1])
+    (curves,), (final,) = trainer.train(tasks, starts, keys)
+    before = starts[0]["params"]
+    np.testing.assert_array_equal(final["params"]["conv1"]["kernel"], before["conv1"]["kernel"])
+    assert not np.allclose(final["params"]["bn1"]["scale"], before["bn1"]["scale"])
+    losses = curve(curves, "train_loss")
+    assert losses[-1] < losses[0]
+    # Runs recorded before there was this switch are runs without it.
+    assert "freeze_stem" not in SETTINGS.described()["training"]
+    assert settings.described()["training"]["freeze_stem"]

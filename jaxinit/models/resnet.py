@@ -8,6 +8,7 @@ from flax import linen
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from jaxinit.filters import LiveTaps
 from jaxinit.models import convolution
 
 # Convolutions: He-normal with fan-out, gain √2, not truncated (torchvision's default).
@@ -197,7 +198,7 @@ class ResNet18(linen.Module):
         return linen.Dense(self.classes, kernel_init=uniform, bias_init=uniform, name="fc")(x)
 
 
-def live_taps(network: linen.Module, size: tuple[int, int]) -> dict[str, tuple[slice, slice]]:
+def live_taps(network: linen.Module, size: tuple[int, int]) -> LiveTaps:
     """For each kernel of which some taps never meet data, the rows and columns of the others.
 
     Args:

@@ -1,0 +1,241 @@
+"""Controls: whether it is the filters that help, or their size, or how slowly the stem learns.
+
+Each start beside others that share one property with it and lack the rest, on the same tasks with
+the same seeds. `experiments.evidence` says what the runs settle.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+
+from experiments import comparison, config, ingredients, reference, runner
+from experiments.comparison import Figure, Question
+from experiments.ingredients import Ingredients
+from experiments.runner import Variant
+from jaxinit import controls, initializers
+
+STARTS = (
+    "random",
+    "clustered",
+    "random-at-norms",
+    "at-default-norms",
+    "shuffled",
+    "gaussian",
+    "bootstrap",
+    "gabor",
+    "gabor-controls",
+    "pretrained",
+    "pretrained-scaled",
+    "live",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Controls(comparison.Experiment):
+    """What `experiments.controls` compares."""
+
+    starts: tuple[str, ...] = config.option(
+        STARTS,
+        "ways of starting: random; clustered; random-at-norms (random, each layer as long as the "
+        "clustered); at-default-norms (clustered, each layer as long as random); shuffled "
+        "(clustered, the taps of each slice in another order); gaussian (of the clusters' mean and "
+        "covariance); bootstrap (real filters, at both norms); gabor (first layer); gabor-controls "
+        "(its norm or its filters alone, and first layers that are not trained); pretrained; "
+        "pretrained-scaled (to the clustered norms); live (only taps that met data are clustered)",
+        choices=STARTS,
+    )
+    clusters: tuple[int, ...] = config.option((2, 3, 10), "numbers of clusters")
+    controlled: int = config.option(3, "number of clusters that the controls are of")
+    controlled_distances: tuple[str, ...] = config.option(
+        ("euclidean", "fourier"),
+        "distances whose clusters the controls are of",
+        choices=ingredients.DISTANCES,
+    )
+
+    def __post_init__(self) -> None:
+        for k in (*self.clusters, self.controlled):
+            config.check(k >= 1, f"--clusters {k} is too small: say 1 or more")
+        config.check("random" in self.starts, "--starts lacks random, which all are compared with")
+
+
+_QUICK, _REDUCED = comparison.quick("controls"), comparison.reduced("controls")
+PRESETS = {
+    "quick": Controls(
+        starts=("random", "clustered", "random-at-norms", "gabor"),
+        clusters=(3,),
+        controlled_distances=("euclidean",),
+        **_QUICK,
+    ),
+    "reduced": Controls(
+        starts=("random", "clustered", "random-at-norms", "gabor", "pretrained"),
+        clusters=(3,),
+        controlled_distances=("euclidean",),
+        **_REDUCED
+        | {
+            "training": config.Training(),
+            "evaluation": runner.Evaluation(seeds=1, output="output/reduced/controls"),
+        },
+    ),
+    "paper": Controls(**comparison.paper("controls")),
+}
+
+
+def ask(settings: Controls, made_of: Ingredients) -> Question:
+    """Lists the variants, and draws those that differ in one thing side by side."""
+    chosen = {name: _STARTS[name](settings, made_of) for name in STARTS if name in settings.starts}
+    variants = {variant.name: variant for group in chosen.values() for variant in group}
+    figures = [Figure("starts", "Ways of starting", _names(chosen, _PLAIN))]
+    for stem, title, groups in (
+        ("norms", "Filters or their norms", ("random-at-norms", "at-default-norms", "bootstrap")),
+        ("shapes", "What clustered filters have", ("shuffled", "gaussian", "bootstrap", "live")),
+        ("stems", "The first layer", ("gabor", "gabor-controls")),
+    ):
+        if set(groups) & chosen.keys():
+            shown = _names(chosen, ("random", "clustered", *groups) if stem != "stems" else groups)
+            figures.append(Figure(stem, title, tuple(dict.fromkeys(("random", *shown)))))
+    authors: dict[str, str | None] = {
+        "random": reference.RANDOM,
+        "pretrained": reference.PRETRAINED,
+        "gabor-1": reference.for_gabor(1),
+    }
+    contrasts = [row for row in _contrasts(settings, made_of) if variants.keys() >= set(row[1:])]
+    return Question(list(variants.values()), figures, authors, contrasts=contrasts)
+
+
+def _contrasts(settings: Controls, made_of: Ingredients) -> list[tuple[str, str, str]]:
+    """Asks of each property whether it is what helps."""
+    rows = []
+    for base in _controlled(settings, made_of):
+        name, label = base.name, base.label
+        rows += [
+            (f"{label}: its filters, norms being equal", name, f"random-at-{name}"),
+            (f"{label}: its norms, filters being equal", name, f"{name}-at-random"),
+            (f"{label}: its arrangement of taps", name, f"{name}-shuffled"),
+            (f"{label}: more than mean and covariance", name, f"{name}-gaussian"),
+            (f"{label}: clusters or real filters, norms being equal", name, f"bootstrap-at-{name}"),
+            (f"{label}: clusters of live taps alone", f"{name}-live", name),
+        ]
+    return [
+        *rows,
+        ("Gabor: its filters, norms being equal", "gabor-1", "random-at-gabor-1"),
+        ("Gabor: its norm, filters being equal", "gabor-1", "gabor-1-at-random"),
+        ("Gabor: a first layer that is trained", "gabor-1", "gabor-1-frozen"),
+        ("Random: a first layer that is trained", "random", "random-frozen"),
+    ]
+
+
+_PLAIN = ("random", "clustered", "random-at-norms", "gabor", "pretrained")
+
+
+def _names(chosen: dict[str, list[Variant]], groups: Sequence[str]) -> tuple[str, ...]:
+    return tuple(variant.name for name in groups for variant in chosen.get(name, []))
+
+
+def _clustered(settings: Controls, made_of: Ingredients) -> list[Variant]:
+    return [
+        made_of.clustered(distance, k)
+        for k in settings.clusters
+        for distance in settings.clustering.distances
+    ]
+
+
+def _controlled(settings: Controls, made_of: Ingredients) -> list[Variant]:
+    """The clusters that the controls are of."""
+    return [
+        made_of.clustered(distance, settings.controlled)
+        for distance in settings.controlled_distances
+    ]
+
+
+def _at_norms(filters: Variant, norms: Variant, made_of: Ingredients) -> Variant:
+    """The filters of one start, each layer as long as another's."""
+    return Variant(
+        f"{filters.name}-at-{norms.name}",
+        f"{filters.label}, at norms of: {norms.label}",
+        lambda: controls.at_norms_of(filters.make(), norms.make(), live=made_of.live),
+        {"kind": "at_norms", "filters": filters.settings, "norms": norms.settings},
+    )
+
+
+def _shuffled(base: Variant, made_of: Ingredients) -> Variant:
+    return Variant(
+        f"{base.name}-shuffled",
+        f"{base.label}, taps shuffled",
+        lambda: initializers.chain(base.make(), controls.shuffled_taps(live=made_of.live)),
+        {"kind": "shuffled", "filters": base.settings},
+    )
+
+
+def _gaussian(settings: Controls, made_of: Ingredients) -> list[Variant]:
+    def variant(distance: str, base: Variant) -> Variant:
+        return Variant(
+            f"{base.name}-gaussian",
+            f"{base.label}, Gaussian of its moments",
+            lambda: controls.gaussian(made_of.bank(distance, settings.controlled)),
+            {"kind": "gaussian", "filters": base.settings},
+        )
+
+    of_each = zip(settings.controlled_distances, _controlled(settings, made_of), strict=True)
+    return [variant(distance, base) for distance, base in of_each]
+
+
+def _bootstrap(settings: Controls, made_of: Ingredients) -> list[Variant]:
+    real, (clustered, *_) = made_of.bootstrap(), _controlled(settings, made_of)
+    return [real, _at_norms(real, clustered, made_of)]
+
+
+def _gabor_controls(settings: Controls, made_of: Ingredients) -> list[Variant]:
+    random, gabor = ingredients.random(), ingredients.gabor(1)
+    return [
+        _at_norms(gabor, random, made_of),
+        _at_norms(random, gabor, made_of),
+        _frozen(random, settings),
+        _frozen(gabor, settings),
+    ]
+
+
+def _frozen(base: Variant, settings: Controls) -> Variant:
+    return dataclasses.replace(
+        base,
+        name=f"{base.name}-frozen",
+        label=f"{base.label}, first layer not trained",
+        training=dataclasses.replace(settings.training, freeze_stem=True),
+    )
+
+
+def _pretrained_scaled(settings: Controls, made_of: Ingredients) -> list[Variant]:
+    return [_at_norms(made_of.pretrained(), _controlled(settings, made_of)[0], made_of)]
+
+
+_STARTS: dict[str, Callable[[Controls, Ingredients], list[Variant]]] = {
+    "random": lambda settings, made_of: [ingredients.random()],
+    "clustered": _clustered,
+    "random-at-norms": lambda settings, made_of: [
+        _at_norms(ingredients.random(), base, made_of) for base in _controlled(settings, made_of)
+    ],
+    "at-default-norms": lambda settings, made_of: [
+        _at_norms(base, ingredients.random(), made_of) for base in _controlled(settings, made_of)
+    ],
+    "shuffled": lambda settings, made_of: [
+        _shuffled(base, made_of) for base in _controlled(settings, made_of)
+    ],
+    "gaussian": _gaussian,
+    "bootstrap": _bootstrap,
+    "gabor": lambda settings, made_of: [ingredients.gabor(1)],
+    "gabor-controls": _gabor_controls,
+    "pretrained": lambda settings, made_of: [made_of.pretrained()],
+    "pretrained-scaled": _pretrained_scaled,
+    "live": lambda settings, made_of: [
+        made_of.clustered(distance, settings.controlled, live_only=True)
+        for distance in settings.controlled_distances
+    ],
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the experiment and says where everything lies."""
+    comparison.main("controls", PRESETS, ask, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""Controls: initialisers that have one property of learned filters and lack the others.
+
+Is it a filter's length that helps, its covariance, or its arrangement of taps? They compose as
+those of `jaxinit.initializers` do.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxinit import banks, diagnostics, filters, initializers
+from jaxinit.types import Params, ParamsInitializer, PRNGKey
+
+
+def at_norms_of(
+    initializer: ParamsInitializer,
+    reference: ParamsInitializer,
+    layers: filters.Layers = None,
+    live: filters.LiveTaps | None = None,
+) -> ParamsInitializer:
+    """Draws filters one way, and scales each layer to the norm that another way gives it.
+
+    w ← w · ‖reference‖ / ‖w‖ for each layer; a layer of zeros stays so.
+
+    Args:
+        initializer: Draws the filters.
+        reference: Draws the network whose norms are taken, from the same tree, with another key.
+        layers: Which convolutions are scaled (see `filters.select_layers`); None means all.
+        live: The taps whose norm is made equal (`models.resnet.live_taps`): the others, which never
+            meet data, are scaled along. All where not given.
+
+    Example:
+        >>> params = {"conv1": {"kernel": jnp.ones((7, 7, 3, 8))}}
+        >>> init = at_norms_of(initializers.gabor(), initializers.unchanged())
+        >>> gabor = init(jax.random.key(0), params)
+        >>> bool(jnp.isclose(jnp.sum(gabor["conv1"]["kernel"] ** 2), 7 * 7 * 3 * 8))
+        True
+    """
+
+    def init(key: PRNGKey, params: Params) -> Params:
+        own_key, reference_key = jax.random.split(key)
+        drawn = initializer(own_key, params)
+        wanted = diagnostics.kernel_norms(reference(reference_key, params), layers, live)
+        norms = diagnostics.kernel_norms(drawn, layers, live)
+        kernels = {}
+        for name, norm in norms.items():
+            kernel = filters.get_kernel(drawn, name)
+            factor = wanted[name] / jnp.where(norm > 0, norm, 1)
+            kernels[name] = kernel * factor.astype(kernel.dtype)
+        return filters.set_kernels(drawn, kernels)
+
+    return init
+
+
+def shuffled_taps(
+    layers: filters.Layers = None, live: filters.LiveTaps | None = None
+) -> ParamsInitializer:
+    """Puts the taps of every 2-D slice into an order of its own: same numbers, no shape.
+
+    Args:
+        layers: Which convolutions (see `filters.select_layers`); None means all.
+        live: The taps that are shuffled (`models.resnet.live_taps`); all where not given.
+    """
+
+    def shuffle(key: PRNGKey, name: str, kernel: Array) -> Array:
+        own = (live or {}).get(name, (slice(None), slice(None)))
+        part = kernel[own]
+        height, width, inputs, outputs = part.shape
+        taps = part.reshape(height * width, inputs * outputs)
+        shuffled = jax.random.permutation(key, taps, axis=0, independent=True)
+        return kernel.at[own].set(shuffled.reshape(part.shape))
+
+    return initializers.fill_layers(shuffle, layers)
+
+
+def gaussian(bank: banks.FilterBank, layers: filters.Layers = None) -> ParamsInitializer:
+    """Draws every 2-D slice from the normal distribution with a bank's mean and covariance.
+
+    N(Σ p·f, Σ p·(f − mean)(f − mean)ᵀ) over the filters f of the layer's clusters, p being the
+    probability that `banks.draw` gives them: what the filters have beyond their first two moments
+    is lost.
+
+    Args:
+        bank: Clusters of filters; must hold every layer that is asked for.
+        layers: Which convolutions (see `filters.select_layers`); None means all.
+
+    Raises:
+        ValueError: A layer that the bank does not hold, or with another kernel size (when applied).
+    """
+
+    def make(key: PRNGKey, name: str, kernel: Array) -> Array:
+        banks.check_layer(bank, name, kernel.shape)
+        _, _, inputs, outputs = kernel.shape
+        mean, root = _moments(bank.filters[name], bank.sizes[name])
+        normal = jax.random.normal(key, (inputs * outputs, len(root)), root.dtype)
+        slices = mean[None] + jnp.matmul(normal, root, precision=jax.lax.Precision.HIGHEST)
+        return filters.from_slices(slices, kernel.shape).astype(kernel.dtype)
+
+    return initializers.fill_layers(make, layers)
+
+
+def _moments(
+    candidates: Float[Array, "k m d"], sizes: Float[Array, " k"]
+) -> tuple[Float[Array, " d"], Float[Array, "r d"]]:
+    """The mean of what a layer's clusters draw, and R such that RᵀR is its covariance."""
+    count, per_cluster, taps = candidates.shape
+    share = jnp.repeat(sizes / jnp.sum(sizes), per_cluster) / per_cluster
+    slices = candidates.reshape(count * per_cluster, taps)
+    mean = jnp.sum(share[:, None] * slices, axis=0)
+    centred = (slices - mean[None]) * jnp.sqrt(share)[:, None]
+    # centredᵀ·centred is the covariance: R of centred = QR has the same, without squaring anything.
+    return mean, jnp.linalg.qr(centred, mode="r")

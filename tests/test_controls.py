@@ -1,0 +1,176 @@
+"""Controls: each keeps what it says of another start, and nothing else."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxinit import banks, controls, diagnostics, filters, initializers
+from tests import small
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+LIVE = {"layer2_0/conv2": (slice(1, 2), slice(1, 3))}
+LAST = "layer2_0/conv2"
+
+
+@pytest.fixture(scope="module")
+def params():
+    return small.few_layers()
+
+
+@pytest.fixture(scope="module")
+def bank(params):
+    return small.bank_for(params)
+
+
+def test_norms_are_the_references_and_directions_the_initialisers(bank, params):
+    key = jax.random.key(0)
+    made = controls.at_norms_of(initializers.unchanged(), initializers.clustered(bank))(key, params)
+    reference = initializers.clustered(bank)(jax.random.split(key)[1], params)
+    for name in filters.layer_names(params):
+        kernel, own = (np.asarray(filters.get_kernel(tree, name)) for tree in (made, params))
+        wanted = np.linalg.norm(filters.get_kernel(reference, name))
+        np.testing.assert_allclose(np.linalg.norm(kernel), wanted, rtol=1e-5)
+        np.testing.assert_allclose(kernel / wanted, own / np.linalg.norm(own), atol=1e-6)
+    np.testing.assert_array_equal(made["fc"]["kernel"], params["fc"]["kernel"])
+
+
+def test_norms_of_live_taps_and_of_chosen_layers(bank, params):
+    twice = initializers.scaled(2.0)
+
+    def lengthened(key, params):
+        """Also makes the taps that meet no data ten times as long."""
+        kernel = 10 * filters.get_kernel(params, LAST)
+        own = LIVE[LAST]
+        kernel = kernel.at[own].set(2 * filters.get_kernel(params, LAST)[own])
+        return filters.set_kernels(twice(key, params), {LAST: kernel})
+
+    init = controls.at_norms_of(initializers.unchanged(), lengthened, live=LIVE)
+    made = init(jax.random.key(0), params)
+    for name in filters.layer_names(params):
+        kernel, own = (np.asarray(filters.get_kernel(tree, name)) for tree in (made, params))
+        np.testing.assert_allclose(kernel, 2 * own, rtol=1e-5)
+    some = controls.at_norms_of(initializers.unchanged(), twice, layers=1)
+    made = some(jax.random.key(0), params)
+    np.testing.assert_allclose(made["conv1"]["kernel"], 2 * params["conv1"]["kernel"], rtol=1e-5)
+    np.testing.assert_array_equal(filters.get_kernel(made, LAST), filters.get_kernel(params, LAST))
+
+
+def test_a_layer_of_zeros_stays_so(params):
+    made = controls.at_norms_of(initializers.scaled(0.0), initializers.unchanged())(
+        jax.random.key(0), params
+    )
+    assert not filters.get_kernel(made, LAST).any()
+
+
+def test_shuffling_keeps_the_numbers_of_every_slice_and_not_their_places(params):
+    made = controls.shuffled_taps()(jax.random.key(0), params)
+    for name in filters.layer_names(params):
+        before, after = (
+            np.asarray(filters.to_slices(filters.get_kernel(tree, name))) for tree in (params, made)
+        )
+        np.testing.assert_array_equal(np.sort(before, axis=1), np.sort(after, axis=1))
+        moved = np.mean(before != after)
+        assert moved == pytest.approx(1 - 1 / before.shape[1], abs=0.06)
+
+
+def test_each_slice_is_shuffled_in_an_order_of_its_own(params):
+    made = controls.shuffled_taps()(jax.random.key(0), params)
+    before, after = (
+        np.asarray(filters.to_slices(filters.get_kernel(tree, LAST))) for tree in (params, made)
+    )
+    first, second = (
+        np.argsort(np.argsort(after[i])) - np.argsort(np.argsort(before[i])) for i in (0, 1)
+    )
+    assert (first != second).any()
+
+
+def test_shuffling_leaves_dead_taps_where_they_are(params):
+    made = controls.shuffled_taps(live=LIVE)(jax.random.key(0), params)
+    before, after = (np.array(filters.get_kernel(tree, LAST)) for tree in (params, made))
+    own = LIVE[LAST]
+    assert (before[own] != after[own]).any()
+    np.testing.assert_array_equal(np.sort(before[own], axis=1), np.sort(after[own], axis=1))
+    after[own] = before[own]
+    np.testing.assert_array_equal(before, after)
+
+
+def test_gaussian_has_the_mean_and_covariance_of_what_the_bank_draws(bank):
+    params = {"conv1": {"kernel": jnp.zeros((7, 7, 128, 256))}}
+    made = jax.jit(controls.gaussian(bank))(jax.random.key(1), params)
+    slices = np.asarray(filters.to_slices(made["conv1"]["kernel"]))
+    own = np.asarray(bank.filters["conv1"])[:, 0]
+    share = np.asarray(bank.sizes["conv1"]) / 6
+    mean = share @ own
+    covariance = (own - mean).T @ np.diag(share) @ (own - mean)
+    error = 5 / np.sqrt(len(slices))
+    np.testing.assert_allclose(slices.mean(axis=0), mean, atol=error * np.sqrt(covariance.max()))
+    found = np.cov(slices.T)
+    np.testing.assert_allclose(found, covariance, atol=2 * error * covariance.max())
+    # Not the three filters themselves.
+    nearest = np.linalg.norm(slices[:50, None] - own[None], axis=2).min(axis=1)
+    assert (nearest > 0.1).all()
+
+
+def test_members_of_a_cluster_count_alike():
+    candidates = jnp.asarray([[[1.0], [3.0]], [[5.0], [5.0]]])
+    mean, root = controls._moments(candidates, jnp.asarray([1.0, 1.0]))
+    np.testing.assert_allclose(mean, [3.5])  # a quarter of 1, a quarter of 3, half of 5
+    variance = (2.5**2 + 0.5**2) / 4 + 1.5**2 / 2
+    np.testing.assert_allclose(root.T @ root, [[variance]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["norms", "shuffled", "gaussian"])
+def test_pure_functions_of_the_key(kind, bank, params):
+    made = {
+        "norms": controls.at_norms_of(
+            initializers.gabor(), initializers.clustered(bank), live=LIVE
+        ),
+        "shuffled": controls.shuffled_taps(live=LIVE),
+        "gaussian": controls.gaussian(bank),
+    }[kind]
+    keys = jax.random.split(jax.random.key(5), 2)
+    both = jax.jit(jax.vmap(made, in_axes=(0, None)))(keys, params)
+    eager = [made(key, params) for key in keys]
+    for name in filters.layer_names(params):
+        for i in range(2):
+            one, own = filters.get_kernel(both, name)[i], filters.get_kernel(eager[i], name)
+            np.testing.assert_allclose(one, own, rtol=1e-5, atol=1e-5)
+        first, second = (filters.get_kernel(tree, name) for tree in eager)
+        assert not np.allclose(first, second)
+
+
+def test_bad_input_gets_a_sentence(bank, params):
+    other = {"conv9": {"kernel": jnp.zeros((3, 3, 2, 2))}}
+    with pytest.raises(ValueError, match="the bank has no layer 'conv9'"):
+        controls.gaussian(bank)(jax.random.key(0), other)
+    other = {"conv1": {"kernel": jnp.zeros((3, 3, 2, 2))}}
+    with pytest.raises(ValueError, match="whose slices are 7×7"):
+        controls.gaussian(bank)(jax.random.key(0), other)
+    with pytest.raises(ValueError, match="'conv9' is not in the network"):
+        controls.shuffled_taps(["conv9"])(jax.random.key(0), params)
+
+
+def test_norms_of_kernels(params):
+    norms = diagnostics.kernel_norms(params, live=LIVE)
+    assert list(norms) == list(filters.layer_names(params))
+    kernel = np.asarray(filters.get_kernel(params, LAST))
+    assert float(norms[LAST]) == pytest.approx(np.sqrt((kernel[1:2, 1:3] ** 2).sum()))
+    assert list(diagnostics.kernel_norms(params, layers=2)) == list(filters.layer_names(params)[:2])
+
+
+def test_a_bank_of_live_taps_alone(params):
+    """What met no data neither decides the clusters nor is drawn."""
+    rng = np.random.default_rng(4)
+    kernel = rng.normal(0, 1, (3, 3, 16, 16)).astype(np.float32)
+    kernel[1, 1] = np.where(rng.random((16, 16)) < 0.5, -0.3, 0.3)
+    model = {"conv": {"kernel": jnp.asarray(kernel)}}
+    centre = {"conv": (slice(1, 2), slice(1, 2))}
+    bank = banks.fit(jax.random.key(0), [model], clusters=2, live=centre)
+    found = np.asarray(bank.filters["conv"])[:, 0]
+    np.testing.assert_allclose(np.sort(found[:, 4]), [-0.3, 0.3], atol=1e-6)
+    assert not np.delete(found, 4, axis=1).any()
+    bank = banks.fit(jax.random.key(0), [model], clusters=2)
+    blind = np.asarray(bank.filters["conv"])[:, 0]
+    assert np.abs(blind[:, 4]).max() < 0.15  # the others' noise averages the centre away

@@ -1,0 +1,79 @@
+"""Evidence: from a summary alone, tables and figures that say what is settled."""
+
+import re
+
+import pytest
+
+from experiments import evidence, summaries
+from experiments.errors import UserError
+from tests.small import run
+
+SHOWN = {
+    "labels": {"random": "Random", "good": "Good", "same": "Same"},
+    "figures": [],
+    "authors": {},
+    "baseline": "random",
+    "contrasts": [["its filters", "good", "same"], ["nothing of it ran", "good", "absent"]],
+    "subtitle": "CIFAR-100: 8 pairs × 1 seed a variant",
+}
+
+
+@pytest.fixture
+def results(tmp_path):
+    records = []
+    for task in range(8):
+        for variant, shift in (("random", 0), ("good", 4 + 0.2 * task), ("same", 0.2)):
+            values = [20.0 + task, 50.0 + task + shift, 50.0 + task + shift, 50.0 + task + shift]
+            one = run(variant, values, task=f"pair-{task}-9")
+            norms = {f"norm/layer{i}": [8.0 + shift, 9.0, 9.0, 9.0] for i in range(7)}
+            changes = {"experiment": "controls", "curves": {**one.curves, **norms}}
+            records.append(run(variant, values, task=one.task, **changes))
+    summaries.write_summary(records, tmp_path / "controls", SHOWN)
+    return tmp_path / "controls"
+
+
+def rows(text, heading):
+    part = text.split(f"## {heading}")[1].split("##")[0]
+    lines = [line for line in part.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_tables_say_what_is_settled_and_what_is_not(results, tmp_path):
+    written = {path.name for path in evidence.write(results, tmp_path / "out")}
+    text = (tmp_path / "out" / "evidence.md").read_text()
+    assert {"evidence.md", "evidence-differences.png", "evidence-causes.png"} <= written
+    assert all(name in written for name in re.findall(r"\((\S+\.png)\)", text))
+    good, same = rows(text, "Against Random")
+    assert good[:3] == ["Good", "8", "8"]
+    assert good[3].startswith("+4.7 [+4.4, +5.")  # 4 + 0.2·3.5, by eight tasks
+    assert good[4:7] == [f"{2 / 2**8:.3f}", f"{4 / 2**8:.3f}", "1.00"]
+    assert good[-1] == "better"
+    assert same[3] == "+0.2 [+0.2, +0.2]"
+    assert rows(text, "What it is due to")[0][0] == "its filters"
+    assert "nothing of it ran" not in text
+    random, good, _ = rows(text, "Every start")
+    assert random[:3] == ["Random", "8", "8"]
+    assert random[3] == "53.5 ± 2.4"
+    assert random[5] == "23.5 ± 2.4"  # after one epoch
+    assert good[-2:] == ["2.0", "8 of 8"]  # epochs to what random ends at
+    assert "Holm" in text
+
+
+def test_the_command_line_and_what_it_refuses(results, tmp_path, capsys):
+    evidence.main(["--results", str(results)])
+    assert str(results / "evidence.md") in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        evidence.main(["--results", str(tmp_path)])
+    assert "holds no summary" in capsys.readouterr().err
+    old = {name: value for name, value in SHOWN.items() if name != "contrasts"}
+    summaries.write_summary([run("random", [1.0])], tmp_path / "old", old)
+    with pytest.raises(UserError, match="does not say what to compare"):
+        evidence.write(tmp_path / "old", tmp_path / "old")
+
+
+def test_norms_are_of_layers_evenly_spread(results):
+    records, shown = summaries.read_summary(results / "controls.json")
+    norms = evidence.layer_norms(records, shown["labels"])
+    assert list(norms) == ["layer0", "layer2", "layer3", "layer4", "layer6"]
+    assert norms["layer0"]["same"] == pytest.approx([8.2, 9.0, 9.0, 9.0])
+    assert evidence.layer_norms([run("random", [1.0])], shown["labels"]) == {}
