@@ -33,7 +33,7 @@ def write(results: Path, output: Path) -> list[Path]:
     Raises:
         UserError: If there is no summary, or it does not say what to compare.
     """
-    records, shown = summaries.read_summary(find(results))
+    records, shown = summaries.read_summary(summaries.find(results))
     try:
         baseline, subtitle = shown["baseline"], shown["subtitle"]
         labels: dict[str, str] = shown["labels"]
@@ -93,19 +93,6 @@ def write(results: Path, output: Path) -> list[Path]:
         name = f"{tracking.output_name('evidence', records)}.md"
         written.append(tracking.write_text("\n".join(text), output / name))
     return written
-
-
-def find(results: Path) -> Path:
-    """Finds the summary in the folder of an experiment.
-
-    Raises:
-        UserError: There is none, or there are several.
-    """
-    files = [f for f in sorted(results.glob("*.json")) if '"variants"' in f.read_text("utf-8")]
-    if len(files) != 1:
-        said = f"several summaries ({', '.join(map(str, files))})" if files else "no summary"
-        raise UserError(f"{results} holds {said}: give the --output of one experiment that has run")
-    return files[0]
 
 
 def rule() -> str:

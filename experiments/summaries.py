@@ -164,6 +164,19 @@ def write_summary(
         return tracking.write_json(summary, target)
 
 
+def find(folder: Path) -> Path:
+    """Finds the summary in the folder of an experiment.
+
+    Raises:
+        UserError: There is none, or there are several.
+    """
+    files = [f for f in sorted(folder.glob("*.json")) if '"variants"' in f.read_text("utf-8")]
+    if len(files) != 1:
+        said = f"several summaries ({', '.join(map(str, files))})" if files else "no summary"
+        raise UserError(f"{folder} holds {said}: give the --output of one experiment that has run")
+    return files[0]
+
+
 def read_summary(path: Path | str) -> tuple[list[RunRecord], dict[str, JSON]]:
     """Reads what `write_summary` wrote: the runs, and what it was told to show.
 
