@@ -118,7 +118,9 @@ def curves_figure(
     authors: Mapping[str, Sequence[float]] | None = None,
     authors_label: str = reference.LABEL,
 ) -> Figure:
-    """Draws each variant's mean over runs against the epoch, with ± one sample standard deviation.
+    """Draws each variant's mean over runs against the epoch, with the 95 % interval of the mean.
+
+    The interval is that of Student's t over runs, where there are three or more.
 
     Args:
         records: The runs; those of other variants are left out.
@@ -151,7 +153,7 @@ def curves_figure(
             summary = summaries[variant]
             epochs = np.arange(1, len(summary.mean) + 1)
             axes.plot(epochs, summary.mean, lw=2, marker=markers[variant], ms=4, **line)
-            _draw_spread(axes, summary, colours[variant], None if bands else i)
+            _draw_interval(axes, summary, colours[variant], None if bands else i)
             if variant in theirs:
                 dashed = theirs[variant][: len(epochs)]
                 axes.plot(epochs[: len(dashed)], dashed, ls=(0, (4, 2)), lw=1.2, **line)
@@ -165,15 +167,15 @@ def curves_figure(
     return figure
 
 
-def _draw_spread(axes: Axes, summary: statistics.Summary, colour: str, bar: int | None) -> None:
-    """Shades the spread, or draws it as the bar of this number behind the last epoch."""
-    mean, std, epochs = summary.mean, summary.std, len(summary.mean)
+def _draw_interval(axes: Axes, summary: statistics.Summary, colour: str, bar: int | None) -> None:
+    """Shades the interval, or draws it as the bar of this number behind the last epoch."""
+    mean, margin, epochs = summary.mean, summary.margin, len(summary.mean)
     if bar is None:
         at = np.arange(1, epochs + 1)
-        axes.fill_between(at, mean - std, mean + std, color=colour, alpha=0.13, lw=0)
+        axes.fill_between(at, mean - margin, mean + margin, color=colour, alpha=0.13, lw=0)
     else:
         place = epochs * (1 + _BAR_STEP * (bar + 1.5))
-        axes.errorbar(place, mean[-1], std[-1], lw=1.3, fmt="o", ms=3, color=colour, zorder=3)
+        axes.errorbar(place, mean[-1], margin[-1], lw=1.3, fmt="o", ms=3, color=colour, zorder=3)
 
 
 def _finish_curves(axes: Axes, metric: str, epochs: int, bands: bool, lines: int) -> None:
@@ -227,7 +229,7 @@ def _explain_curves(bands: bool, authors_label: str | None) -> str:
     spread = "shaded" if bands else "bars at the right, of the last epoch"
     dashed = f" Dashed: {authors_label}." if authors_label else ""
     return (
-        f"Lines: mean over runs; {spread}: ± one sample standard deviation.{dashed}\n"
+        f"Lines: mean over runs; {spread}: its 95 % interval, of three runs or more.{dashed}\n"
         f"Numbers: mean of the last {statistics.LAST_EPOCHS} epochs."
     )
 

@@ -42,6 +42,13 @@ class Summary:
     low: Float[np.ndarray, " epochs"]  # minimum over runs
     high: Float[np.ndarray, " epochs"]  # maximum over runs
 
+    @property
+    def margin(self) -> Float[np.ndarray, " epochs"]:
+        """Half the 95 % interval of the mean by Student's t; NaN with fewer than three runs."""
+        if self.n < _FEWEST:
+            return np.full_like(self.mean, np.nan)
+        return scipy.stats.t.ppf((1 + CONFIDENCE) / 2, self.n - 1) * self.std / math.sqrt(self.n)
+
 
 def by_variant(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
     """Groups runs by their variant, in the order of their first."""

@@ -4,6 +4,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import scipy.optimize
+import scipy.stats
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection, PolyCollection
 
@@ -53,7 +54,7 @@ def lines(figure):
     return [line for line in axes.lines if line.get_transform() != axes.transAxes]
 
 
-def test_curves_are_the_means_with_their_spread_over_epochs_from_one():
+def test_curves_are_the_means_with_their_interval_over_epochs_from_one():
     records = runs(["random", "k3"])
     figure = curves(records, {"random": "random", "k3": "3 clusters"})
     summaries = statistics.summarize(records)
@@ -62,8 +63,9 @@ def test_curves_are_the_means_with_their_spread_over_epochs_from_one():
         np.testing.assert_allclose(np.asarray(line.get_ydata()), summaries[variant].mean)
     bands = [c for c in figure.axes[0].collections if isinstance(c, PolyCollection)]
     vertices = np.concatenate([path.vertices for path in bands[1].get_paths()])
-    for sign in (-1, 1):
-        edge = summaries["k3"].mean + sign * summaries["k3"].std
+    values = np.array([r.curves["val_acc_top1"] for r in records if r.variant == "k3"], float)
+    error = scipy.stats.sem(values)
+    for edge in scipy.stats.t.interval(0.95, 3, loc=summaries["k3"].mean, scale=error):
         distances = np.abs(vertices[:, None, 1] - edge).min(axis=0)
         np.testing.assert_allclose(distances, 0, atol=1e-9)
     final = summaries["k3"].mean[-3:].mean()
@@ -83,6 +85,12 @@ def test_authors_curve_is_dashed_in_the_same_colour_cut_to_our_epochs_and_named(
     assert theirs.get_linestyle() == "--"
     assert any("3 clusters (authors 61.0)" in t for t in texts(figure))
     assert any("Dashed: authors (carried over)." in t for t in texts(figure))
+
+
+def test_two_runs_have_no_interval():
+    figure = curves(runs(["random", "k3"], seeds=1), {"random": "random", "k3": "3 clusters"})
+    bands = [c for c in figure.axes[0].collections if isinstance(c, PolyCollection)]
+    assert not any(np.size(path.vertices) for band in bands for path in band.get_paths())
 
 
 def test_stopped_runs_and_unequal_numbers_are_said():
