@@ -24,6 +24,7 @@ STARTS = (
     "bootstrap",
     "gabor",
     "gabor-controls",
+    "whole",
     "pretrained",
     "pretrained-scaled",
     "live",
@@ -40,7 +41,8 @@ class Controls(comparison.Experiment):
         "clustered); at-default-norms (clustered, each layer as long as random); shuffled "
         "(clustered, the taps of each slice in another order); gaussian (of the clusters' mean and "
         "covariance); bootstrap (real filters, at both norms); gabor (first layer); gabor-controls "
-        "(its norm or its filters alone, and first layers that are not trained); pretrained; "
+        "(its norm or its filters alone, and first layers that are not trained); whole (whole "
+        "filters of the source models in the first layer, at both norms); pretrained; "
         "pretrained-scaled (to the clustered norms); live (only taps that met data are clustered)",
         choices=STARTS,
     )
@@ -88,7 +90,7 @@ def ask(settings: Controls, made_of: Ingredients) -> Question:
     for stem, title, groups in (
         ("norms", "Filters or their norms", ("random-at-norms", "at-default-norms", "bootstrap")),
         ("shapes", "What clustered filters have", ("shuffled", "gaussian", "bootstrap", "live")),
-        ("stems", "The first layer", ("gabor", "gabor-controls")),
+        ("stems", "The first layer", ("gabor", "gabor-controls", "whole")),
     ):
         if set(groups) & chosen.keys():
             shown = _names(chosen, ("random", "clustered", *groups) if stem != "stems" else groups)
@@ -119,6 +121,7 @@ def _contrasts(settings: Controls, made_of: Ingredients) -> list[tuple[str, str,
         *rows,
         ("Gabor: its filters, norms being equal", "gabor-1", "random-at-gabor-1"),
         ("Gabor: its norm, filters being equal", "gabor-1", "gabor-1-at-random"),
+        ("Learned or Gabor filters, norms being equal", "whole-1-at-gabor-1", "gabor-1"),
         ("Gabor: a first layer that is trained", "gabor-1", "gabor-1-frozen"),
         ("Random: a first layer that is trained", "random", "random-frozen"),
     ]
@@ -203,6 +206,11 @@ def _frozen(base: Variant, settings: Controls) -> Variant:
     )
 
 
+def _whole(settings: Controls, made_of: Ingredients) -> list[Variant]:
+    whole = made_of.whole_filters()
+    return [whole, _at_norms(whole, ingredients.gabor(1), made_of)]
+
+
 def _pretrained_scaled(settings: Controls, made_of: Ingredients) -> list[Variant]:
     return [_at_norms(made_of.pretrained(), _controlled(settings, made_of)[0], made_of)]
 
@@ -223,6 +231,7 @@ _STARTS: dict[str, Callable[[Controls, Ingredients], list[Variant]]] = {
     "bootstrap": _bootstrap,
     "gabor": lambda settings, made_of: [ingredients.gabor(1)],
     "gabor-controls": _gabor_controls,
+    "whole": _whole,
     "pretrained": lambda settings, made_of: [made_of.pretrained()],
     "pretrained-scaled": _pretrained_scaled,
     "live": lambda settings, made_of: [

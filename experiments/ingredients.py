@@ -227,6 +227,16 @@ class Ingredients:
             settings,
         )
 
+    def whole_filters(self, layers: int = 1) -> Variant:
+        """Whole filters of the source models in the first layers."""
+
+        def make() -> ParamsInitializer:
+            sources = [source.stored_params() for source in self.sources()]
+            return initializers.whole_filters(sources, layers=layers)
+
+        settings = {"kind": "whole_filters", "layers": layers, "sources": list(self.names())}
+        return Variant(f"whole-{layers}", f"Whole filters, {_layers(layers)}", make, settings)
+
     def bootstrap(self) -> Variant:
         """Filters drawn from those of the source models, as they are."""
         settings = {"kind": "bootstrap", "filters": _BOOTSTRAP, "sources": list(self.names())}

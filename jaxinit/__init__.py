@@ -22,6 +22,7 @@ from jaxinit.initializers import (
     pretrained,
     scaled,
     unchanged,
+    whole_filters,
 )
 from jaxinit.models.resnet import ResNet18
 from jaxinit.types import Initializer, Params, ParamsInitializer
@@ -50,4 +51,5 @@ __all__ = [
     "scaled",
     "torch_weights",
     "unchanged",
+    "whole_filters",
 ]

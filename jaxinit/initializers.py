@@ -170,6 +170,46 @@ def _same_shape(source: Params, name: str, kernel: Array) -> Array:
     return jnp.asarray(value, kernel.dtype)
 
 
+def whole_filters(sources: Sequence[Params], layers: Layers = None) -> ParamsInitializer:
+    """Draws each output channel's filter whole, with all its input channels, from trained networks.
+
+    Input channels mean the same in all networks only in the first layer, where colours are; deeper,
+    a filter meets other inputs than it was trained with, unless the networks are aligned first
+    (`jaxinit.alignment`).
+
+    Args:
+        sources: Parameters of trained networks. Any that NumPy makes arrays of do.
+        layers: Which convolutions (see `filters.select_layers`); None means all.
+
+    Raises:
+        ValueError: There are no sources, or one has another shape than the network but for the
+            output channels (when applied).
+
+    Example:
+        >>> source = {"conv1": {"kernel": jnp.ones((3, 3, 2, 5))}}
+        >>> params = {"conv1": {"kernel": jnp.zeros((3, 3, 2, 4))}}
+        >>> made = whole_filters([source])(jax.random.key(0), params)
+        >>> float(made["conv1"]["kernel"].sum())
+        72.0
+    """
+    if not sources:
+        raise ValueError("whole_filters needs at least one trained network")
+
+    def make(key: PRNGKey, name: str, kernel: Array) -> Array:
+        own = [jnp.asarray(filters.get_kernel(source, name), kernel.dtype) for source in sources]
+        for index, one in enumerate(own):
+            if one.shape[:3] != kernel.shape[:3]:
+                raise ValueError(
+                    f"layer {name} has shape {one.shape} in source {index}, the network needs "
+                    f"{kernel.shape}, of which only the last may differ"
+                )
+        everything = jnp.concatenate(own, axis=3)
+        chosen = jax.random.randint(key, kernel.shape[3:], 0, everything.shape[3])
+        return everything[..., chosen]
+
+    return fill_layers(make, layers)
+
+
 def scaled(factor: float | Array, layers: Layers = None) -> ParamsInitializer:
     """Multiplies the kernels of some layers by a factor."""
     return fill_layers(lambda key, name, kernel: kernel * jnp.asarray(factor, kernel.dtype), layers)

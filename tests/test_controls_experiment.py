@@ -27,6 +27,10 @@ class NoModels(Ingredients):
     def pretrained(self):
         return self.filled("pretrained", 0.5)
 
+    def whole_filters(self, layers=1):
+        fill = initializers.per_layer(jax.nn.initializers.constant(0.3), layers)
+        return Variant("whole-1", "whole-1", lambda: fill, {"kind": "whole", "sources": []})
+
     def bootstrap(self):
         return self.filled("bootstrap", 0.7)
 
@@ -77,13 +81,13 @@ def test_each_control_shares_what_it_says():
 def test_all_that_was_asked_for_is_there_and_every_contrast_has_both_sides():
     question = controls.ask(controls.Controls(), NoModels())
     names = [variant.name for variant in question.variants]
-    assert len(names) == len(set(names)) == 26
+    assert len(names) == len(set(names)) == 28
     for distance in ("euclidean", "fourier"):
         for k in (2, 3, 10):
             assert f"{distance}-k{k}" in names
         for control in ("-at-random", "-shuffled", "-gaussian", "-live"):
             assert f"{distance}-k3{control}" in names
-    assert len(question.contrasts) == 15
+    assert len(question.contrasts) == 16
     for _, variant, other in question.contrasts:
         assert {variant, other} <= set(names)
     for figure in question.figures:

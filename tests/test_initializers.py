@@ -51,11 +51,12 @@ def every_kind(bank, params):
         "clustered": initializers.clustered(bank),
         "pretrained": initializers.pretrained(other),
         "scaled": initializers.scaled(0.5),
+        "whole": initializers.whole_filters([params, other]),
         "chain": initializers.chain(initializers.gabor(layers=1), initializers.clustered(bank)),
     }
 
 
-@pytest.mark.parametrize("kind", ["default", "gabor", "clustered", "chain"])
+@pytest.mark.parametrize("kind", ["default", "gabor", "clustered", "whole", "chain"])
 def test_same_key_same_params_other_key_other_params(kind, bank, params):
     init = jax.jit(every_kind(bank, params)[kind])
     first, again = init(jax.random.key(3), params), init(jax.random.key(3), params)
@@ -65,7 +66,9 @@ def test_same_key_same_params_other_key_other_params(kind, bank, params):
     assert jax.tree.structure(first) == jax.tree.structure(params)
 
 
-@pytest.mark.parametrize("kind", ["default", "gabor", "clustered", "pretrained", "scaled", "chain"])
+@pytest.mark.parametrize(
+    "kind", ["default", "gabor", "clustered", "pretrained", "scaled", "whole", "chain"]
+)
 def test_jit_is_eager_and_vmap_is_a_loop(kind, bank, params):
     init = every_kind(bank, params)[kind]
     keys = jax.random.split(jax.random.key(5), 2)
@@ -200,6 +203,17 @@ def test_pretrained_takes_everything_of_the_same_shape(params):
     assert changed_layers(params, part) == ["conv1", "layer1_0/conv1"]
 
 
+def test_whole_filters_are_those_of_the_sources_with_their_inputs(params):
+    sources = [jax.tree.map(lambda leaf, by=by: by * leaf, params) for by in (2, 3)]
+    made = initializers.whole_filters(sources, layers=1)(jax.random.key(0), params)
+    assert changed_layers(params, made) == ["conv1"]
+    real = np.concatenate([s["conv1"]["kernel"] for s in sources], axis=3).reshape(-1, 16).T
+    drawn = np.asarray(made["conv1"]["kernel"]).reshape(-1, 8).T
+    nearest = np.abs(drawn[:, None] - real[None]).max(axis=2)
+    np.testing.assert_array_equal(nearest.min(axis=1), 0)
+    assert len(set(nearest.argmin(axis=1))) > 3  # of 16, and not the first alone
+
+
 def test_chain_composes_in_order_with_keys_of_their_own(bank, params):
     key = jax.random.key(0)
     made = initializers.chain(
@@ -230,6 +244,10 @@ def test_bad_input_gets_a_sentence(bank, params):
         initializers.pretrained({"conv1": params["conv1"]})(key, params)
     with pytest.raises(ValueError, match="conv1"):
         initializers.pretrained(small)(key, params)
+    with pytest.raises(ValueError, match=r"conv1 has shape \(5, 5, 3, 8\) in source 0"):
+        initializers.whole_filters([small])(key, params)
+    with pytest.raises(ValueError, match="at least one trained network"):
+        initializers.whole_filters([])
     with pytest.raises(ValueError, match="has no default"):
         initializers.default()(key, {"embedding": jnp.zeros((3, 3))})
 
