@@ -89,6 +89,20 @@ class Figure:
     palette: plotting.Palette = "categorical"
 
 
+class Family(NamedTuple):
+    """Comparisons whose p values are corrected together.
+
+    Attributes:
+        stem: Of its figure's name.
+        title: What it asks.
+        contrasts: For each comparison what it is called, a variant, and what that is compared with.
+    """
+
+    stem: str
+    title: str
+    contrasts: list[tuple[str, str, str]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Question:
     """What an experiment compares, and how it shows that.
@@ -99,15 +113,14 @@ class Question:
         authors: For a variant's name that of the authors' configuration of the same setting, or
             None.
         baseline: The variant that the others are compared with.
-        contrasts: What else is compared, for `experiments.evidence`: the question that it answers,
-            a variant, and the one without what is asked about.
+        families: What `experiments.evidence` compares; where there are none, all with the baseline.
     """
 
     variants: list[Variant]
     figures: list[Figure]
     authors: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
     baseline: str = "random"
-    contrasts: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
+    families: list[Family] = dataclasses.field(default_factory=list)
 
 
 Ask = Callable[[Any, ingredients.Ingredients], Question]
@@ -238,7 +251,7 @@ def present(
             and _learns_as_theirs(settings.training)
         },
         "baseline": question.baseline,
-        "contrasts": question.contrasts,
+        "families": [family._asdict() for family in question.families or [_all(question)]],
         "subtitle": describe(settings, records, dataset),
     }
     table, drawn = draw(records, shown)
@@ -250,6 +263,15 @@ def present(
         written += plotting.save(figure, folder, tracking.output_name(stem, records))
     print(table)
     return written
+
+
+def _all(question: Question) -> Family:
+    """Every variant against the baseline."""
+    labels = {variant.name: variant.label for variant in question.variants}
+    others = [
+        (label, n, question.baseline) for n, label in labels.items() if n != question.baseline
+    ]
+    return Family("all", f"Against {labels[question.baseline]}", others)
 
 
 def draw(
@@ -312,7 +334,10 @@ def describe(
 
 
 def _learns_as_theirs(training: config.Training) -> bool:
-    fields = ("learning_rate", "batch_size", "momentum", "weight_decay", "schedule")
+    fields = (
+        *("learning_rate", "batch_size", "momentum", "weight_decay", "schedule"),
+        "freeze_stem",
+    )
     theirs = config.Training()
     return all(getattr(training, name) == getattr(theirs, name) for name in fields)
 

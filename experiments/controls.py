@@ -9,10 +9,12 @@ import sys
 from collections.abc import Callable, Sequence
 
 from experiments import comparison, config, ingredients, reference, runner
-from experiments.comparison import Figure, Question
+from experiments.comparison import Family, Figure, Question
 from experiments.ingredients import Ingredients
 from experiments.runner import Variant
-from jaxinit import controls, initializers
+from jaxinit import controls
+from jaxinit.banks import FilterBank
+from jaxinit.types import ParamsInitializer
 
 STARTS = (
     "random",
@@ -39,10 +41,10 @@ class Controls(comparison.Experiment):
         STARTS,
         "ways of starting: random; clustered; random-at-norms (random, each layer as long as the "
         "clustered); at-default-norms (clustered, each layer as long as random); shuffled "
-        "(clustered, the taps of each slice in another order); gaussian (of the clusters' mean and "
-        "covariance); bootstrap (real filters, at both norms); gabor (first layer); gabor-controls "
-        "(its norm or its filters alone, and first layers that are not trained); whole (whole "
-        "filters of the source models in the first layer, at both norms); pretrained; "
+        "(clustered, the taps of each filter in another order); gaussian (of the clusters' mean "
+        "and covariance); bootstrap (real filters, at both norms); gabor (first layer); "
+        "gabor-controls (its norm or its filters alone, and first layers that are not trained); "
+        "whole (whole filters of the source models in the first layer, at both norms); pretrained; "
         "pretrained-scaled (to the clustered norms); live (only taps that met data are clustered)",
         choices=STARTS,
     )
@@ -55,8 +57,11 @@ class Controls(comparison.Experiment):
     )
 
     def __post_init__(self) -> None:
-        for k in (*self.clusters, self.controlled):
+        for k in self.clusters:
             config.check(k >= 1, f"--clusters {k} is too small: say 1 or more")
+        config.check(
+            self.controlled >= 1, f"--controlled {self.controlled} is too small: say 1 or more"
+        )
         config.check("random" in self.starts, "--starts lacks random, which all are compared with")
 
 
@@ -100,14 +105,33 @@ def ask(settings: Controls, made_of: Ingredients) -> Question:
         "pretrained": reference.PRETRAINED,
         "gabor-1": reference.for_gabor(1),
     }
-    contrasts = [row for row in _contrasts(settings, made_of) if variants.keys() >= set(row[1:])]
-    return Question(list(variants.values()), figures, authors, contrasts=contrasts)
+    return Question(list(variants.values()), figures, authors, families=_families(chosen, settings))
 
 
-def _contrasts(settings: Controls, made_of: Ingredients) -> list[tuple[str, str, str]]:
+def _families(chosen: dict[str, list[Variant]], settings: Controls) -> list[Family]:
+    """The comparisons of `results/PLAN.md`."""
+    variants = {variant.name: variant for group in chosen.values() for variant in group}
+    main = {f"{d}-k{settings.controlled}" for d in settings.clustering.distances}
+    main |= {v.name for v in chosen.get("random-at-norms", [])[:1]} | {"gabor-1", "pretrained"}
+
+    def against_random(names: Sequence[str]) -> list[tuple[str, str, str]]:
+        return [(variants[name].label, name, "random") for name in names]
+
+    others = [name for name in variants if name not in {"random", *main}]
+    causes = [row for row in _causes(chosen, settings) if variants.keys() >= set(row[1:])]
+    families = [
+        Family("main", "Against random", against_random([n for n in variants if n in main])),
+        Family("further", "Further starts against random", against_random(others)),
+        Family("causes", "What it is due to", causes),
+    ]
+    return [family for family in families if family.contrasts]
+
+
+def _causes(chosen: dict[str, list[Variant]], settings: Controls) -> list[tuple[str, str, str]]:
     """Asks of each property whether it is what helps."""
     rows = []
-    for base in _controlled(settings, made_of):
+    names = [f"{distance}-k{settings.controlled}" for distance in settings.controlled_distances]
+    for base in (v for v in chosen.get("clustered", []) if v.name in names):
         name, label = base.name, base.label
         rows += [
             (f"{label}: its filters, norms being equal", name, f"random-at-{name}"),
@@ -116,6 +140,7 @@ def _contrasts(settings: Controls, made_of: Ingredients) -> list[tuple[str, str,
             (f"{label}: more than mean and covariance", name, f"{name}-gaussian"),
             (f"{label}: clusters or real filters, norms being equal", name, f"bootstrap-at-{name}"),
             (f"{label}: clusters of live taps alone", f"{name}-live", name),
+            (f"Pretrained: its norms, those of: {label}", f"pretrained-at-{name}", "pretrained"),
         ]
     return [
         *rows,
@@ -137,7 +162,7 @@ def _names(chosen: dict[str, list[Variant]], groups: Sequence[str]) -> tuple[str
 def _clustered(settings: Controls, made_of: Ingredients) -> list[Variant]:
     return [
         made_of.clustered(distance, k)
-        for k in settings.clusters
+        for k in dict.fromkeys((*settings.clusters, settings.controlled))
         for distance in settings.clustering.distances
     ]
 
@@ -160,26 +185,24 @@ def _at_norms(filters: Variant, norms: Variant, made_of: Ingredients) -> Variant
     )
 
 
-def _shuffled(base: Variant, made_of: Ingredients) -> Variant:
-    return Variant(
-        f"{base.name}-shuffled",
-        f"{base.label}, taps shuffled",
-        lambda: initializers.chain(base.make(), controls.shuffled_taps(live=made_of.live)),
-        {"kind": "shuffled", "filters": base.settings},
-    )
+def _of_banks(
+    kind: str, label: str, make: Callable[[FilterBank, Ingredients], ParamsInitializer]
+) -> Callable[[Controls, Ingredients], list[Variant]]:
+    """Makes a start of the bank of each controlled distance."""
 
-
-def _gaussian(settings: Controls, made_of: Ingredients) -> list[Variant]:
-    def variant(distance: str, base: Variant) -> Variant:
+    def variant(settings: Controls, made_of: Ingredients, distance: str) -> Variant:
+        base = made_of.clustered(distance, settings.controlled)
         return Variant(
-            f"{base.name}-gaussian",
-            f"{base.label}, Gaussian of its moments",
-            lambda: controls.gaussian(made_of.bank(distance, settings.controlled)),
-            {"kind": "gaussian", "filters": base.settings},
+            f"{base.name}-{kind}",
+            f"{base.label}, {label}",
+            lambda: make(made_of.bank(distance, settings.controlled), made_of),
+            {"kind": kind, "filters": base.settings},
         )
 
-    of_each = zip(settings.controlled_distances, _controlled(settings, made_of), strict=True)
-    return [variant(distance, base) for distance, base in of_each]
+    def variants(settings: Controls, made_of: Ingredients) -> list[Variant]:
+        return [variant(settings, made_of, d) for d in settings.controlled_distances]
+
+    return variants
 
 
 def _bootstrap(settings: Controls, made_of: Ingredients) -> list[Variant]:
@@ -224,10 +247,14 @@ _STARTS: dict[str, Callable[[Controls, Ingredients], list[Variant]]] = {
     "at-default-norms": lambda settings, made_of: [
         _at_norms(base, ingredients.random(), made_of) for base in _controlled(settings, made_of)
     ],
-    "shuffled": lambda settings, made_of: [
-        _shuffled(base, made_of) for base in _controlled(settings, made_of)
-    ],
-    "gaussian": _gaussian,
+    "shuffled": _of_banks(
+        "shuffled",
+        "taps shuffled",
+        lambda bank, made_of: controls.shuffled(bank, live=made_of.live),
+    ),
+    "gaussian": _of_banks(
+        "gaussian", "Gaussian of its moments", lambda bank, made_of: controls.gaussian(bank)
+    ),
     "bootstrap": _bootstrap,
     "gabor": lambda settings, made_of: [ingredients.gabor(1)],
     "gabor-controls": _gabor_controls,

@@ -130,6 +130,7 @@ class Sources:
             epochs=sources.source_epochs,
             schedule=sources.source_schedule,
             augment=sources.source_augment,
+            freeze_stem=False,
         )
         self._settings = {**runner.describe_data(dataset), **self._training.described()}
         text = json.dumps(self._settings, sort_keys=True).encode()

@@ -147,6 +147,10 @@ class Runner:
     ) -> None:
         self.experiment = experiment
         self.variants = {variant.name: variant for variant in variants}
+        check(
+            len(self.variants) == len(variants),
+            "two variants would have the same name: give options that differ by more",
+        )
         self.dataset = dataset
         self.evaluation = evaluation
         self.settings = settings

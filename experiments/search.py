@@ -9,10 +9,8 @@ import itertools
 import sys
 from collections.abc import Sequence
 
-from experiments import comparison, config, ingredients, runner
+from experiments import comparison, config, ingredients, tuning
 from experiments.comparison import Figure, Question
-
-_PAIRS = ((2, 4), (3, 5), (4, 6), (5, 8))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,23 +30,10 @@ _QUICK, _REDUCED, _PAPER = (
 )
 PRESETS = {
     "quick": Search(
-        **_QUICK
-        | {
-            "training": config.Training(epochs=4, batch_size=40),
-            "evaluation": dataclasses.replace(_QUICK["evaluation"], pairs=_PAIRS[:1]),
-        }
+        **tuning.on_tuning_pairs(_QUICK, 1, training=config.Training(epochs=4, batch_size=40))
     ),
-    "reduced": Search(
-        **_REDUCED
-        | {"evaluation": dataclasses.replace(_REDUCED["evaluation"], pairs=_PAIRS[:2], seeds=1)}
-    ),
-    "paper": Search(
-        **_PAPER
-        | {
-            "training": config.Training(epochs=30),
-            "evaluation": runner.Evaluation(pairs=_PAIRS, output="output/paper/search"),
-        }
-    ),
+    "reduced": Search(**tuning.on_tuning_pairs(_REDUCED, 2, seeds=1)),
+    "paper": Search(**tuning.on_tuning_pairs(_PAPER, 4, training=config.Training(epochs=30))),
 }
 
 

@@ -24,6 +24,7 @@ LAST_EPOCHS = 3  # the final value of a run is its mean over so many
 CONFIDENCE = 0.95
 POWER = 0.8
 _FEWEST = 3  # values, below which there is no interval
+_FEWEST_AS_GOOD = 8  # tasks, as intervals of fewer are too narrow to show equality
 _RESAMPLES = 10_000
 _MOST_FLIPS = 2**14  # all signs of up to 14 tasks; of more tasks so many at random
 
@@ -144,7 +145,8 @@ def compare(
 
     Args:
         records: Runs of all of them.
-        contrasts: (variant, baseline), whose p values are corrected together.
+        contrasts: (variant, baseline), whose p values are corrected together; those without runs
+            count too.
         metric: A name in METRICS; higher is better.
 
     Returns:
@@ -173,7 +175,8 @@ def compare(
                 detectable=detectable_difference(values),
             )
         )
-    adjusted = holm([one.p for one in found])
+    missing = len(contrasts) - len(found)
+    adjusted = holm([one.p for one in found] + [1.0] * missing)[: len(found)]
     return [
         dataclasses.replace(one, adjusted=float(p)) for one, p in zip(found, adjusted, strict=True)
     ]
@@ -221,6 +224,8 @@ def sign_flip(values: Values) -> float:
     Exact for up to 14 values, else from 2¹⁴ ways at random. The least that n values can give is
     2 / 2ⁿ.
     """
+    if len(values) < 2:
+        return 1.0
     found = scipy.stats.permutation_test(
         (values,),
         lambda flipped, axis: np.mean(flipped, axis=axis),
@@ -287,11 +292,13 @@ def verdict(comparison: Comparison, margin: float = 1.0) -> str:
     """Says in words what a comparison settles.
 
     "better" or "worse" where the corrected p value is below 0.05 and the interval leaves out zero;
-    "as good" where the whole interval is within the margin (percentage points); else "open".
+    else "as good" where the whole interval, which is not corrected, of eight or more tasks is
+    within the margin (percentage points); else "open".
     """
     low, high = comparison.low, comparison.high
     if comparison.adjusted < 1 - CONFIDENCE and low > 0:
         return "better"
     if comparison.adjusted < 1 - CONFIDENCE and high < 0:
         return "worse"
-    return "as good" if -margin < low and high < margin else "open"
+    within = comparison.tasks >= _FEWEST_AS_GOOD and -margin < low and high < margin
+    return "as good" if within else "open"

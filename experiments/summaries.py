@@ -170,7 +170,11 @@ def find(folder: Path) -> Path:
     Raises:
         UserError: There is none, or there are several.
     """
-    files = [f for f in sorted(folder.glob("*.json")) if '"variants"' in f.read_text("utf-8")]
+    files = [
+        file
+        for file in sorted(folder.glob("*.json"))
+        if file.is_file() and '"variants"' in file.read_text("utf-8", errors="replace")
+    ]
     if len(files) != 1:
         said = f"several summaries ({', '.join(map(str, files))})" if files else "no summary"
         raise UserError(f"{folder} holds {said}: give the --output of one experiment that has run")

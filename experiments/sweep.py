@@ -9,11 +9,9 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from experiments import comparison, config, ingredients, protocol, statistics, summaries
+from experiments import comparison, config, ingredients, tuning
 from experiments.comparison import Figure, Question
-from experiments.errors import UserError
 from experiments.ingredients import Ingredients
 from experiments.runner import Variant
 from jaxinit import controls, initializers
@@ -49,19 +47,17 @@ class Sweep(comparison.Experiment):
                 config.check(value > 0, f"--{name} {value} must be positive")
 
 
-_PAIRS = ((2, 4), (3, 5), (4, 6), (5, 8))  # those of the paper's search
-
-
-def _tuning(shared: dict[str, Any], pairs: int, **changes: Any) -> dict[str, Any]:
-    """Moves what presets share to the first so many tuning pairs."""
-    evaluation = dataclasses.replace(shared["evaluation"], pairs=_PAIRS[:pairs], **changes)
-    return {**shared, "evaluation": evaluation}
-
-
 PRESETS = {
-    "quick": Sweep(scales=(0.35,), rates=(3.0,), **_tuning(comparison.quick("sweep"), 1)),
-    "reduced": Sweep(**_tuning(comparison.reduced("sweep"), 2, seeds=1)),
-    "paper": Sweep(**_tuning(comparison.paper("sweep"), 4)),
+    "quick": Sweep(
+        scales=(0.35,), rates=(3.0,), **tuning.on_tuning_pairs(comparison.quick("sweep"), 1)
+    ),
+    "reduced": Sweep(
+        scales=(0.2, 0.5, 1.0, 2.0),
+        **tuning.on_tuning_pairs(
+            comparison.reduced("sweep"), 2, training=config.Training(), seeds=1
+        ),
+    ),
+    "paper": Sweep(**tuning.on_tuning_pairs(comparison.paper("sweep"), 4)),
 }
 
 
@@ -70,18 +66,22 @@ def ask(settings: Sweep, made_of: Ingredients) -> Question:
     random = ingredients.random()
     groups = {start.name: _group(start, settings, made_of) for start in _starts(settings, made_of)}
     if settings.best_of is not None:
-        best = [_best(group, Path(settings.best_of)) for group in groups.values()]
-        variants = {variant.name: variant for variant in (random, *best)}
+        tuning.check_apart(settings, settings.best_of)
+        config.check("random" in groups, "--best-of compares with random: leave it in --starts")
+        bests = [tuning.best(group, Path(settings.best_of)) for group in groups.values()]
+        variants = {variant.name: variant for variant in (random, *bests)}
         shown = Figure("tuned", "What was best of each start", tuple(variants))
-        return Question(list(variants.values()), [shown])
+        chosen = bests[list(groups).index("random")]
+        families = tuning.tuned(list(variants.values()), chosen)
+        return Question(list(variants.values()), [shown], families=families)
     figures = [
         Figure(f"sweep-{name}", f"{group[0].label}: scale, learning rate", names, "sequential")
         for name, group in groups.items()
         if (names := tuple(variant.name for variant in group))
     ]
-    variants = {variant.name: variant for group in groups.values() for variant in group}
-    baseline = random.name if random.name in variants else next(iter(variants))
-    return Question(list(variants.values()), figures, baseline=baseline)
+    variants = [variant for group in groups.values() for variant in group]
+    baseline = random.name if random.name in groups else variants[0].name
+    return Question(variants, figures, baseline=baseline)
 
 
 def _starts(settings: Sweep, made_of: Ingredients) -> list[Variant]:
@@ -98,10 +98,12 @@ def _starts(settings: Sweep, made_of: Ingredients) -> list[Variant]:
 
 def _group(start: Variant, settings: Sweep, made_of: Ingredients) -> list[Variant]:
     """One start as it is, at each scale, and at each learning rate."""
+    # Random filters at their own norms are the start as it is.
+    scales = [s for s in settings.scales if s != 1 or start.name != "random"]
     rates = [rate for rate in settings.rates if rate != 1]
     return [
         start,
-        *(_scaled(start, factor, made_of) for factor in settings.scales),
+        *(_scaled(start, factor, made_of) for factor in scales),
         *(_at_rate(start, rate * settings.training.learning_rate, settings) for rate in rates),
     ]
 
@@ -122,27 +124,6 @@ def _at_rate(start: Variant, rate: float, settings: Sweep) -> Variant:
         label=f"{start.label}, learning rate {rate:g}",
         training=dataclasses.replace(settings.training, learning_rate=rate),
     )
-
-
-def _best(group: Sequence[Variant], folder: Path) -> Variant:
-    """Chooses the variant that ended highest on average in a sweep's summary."""
-    records, _ = summaries.read_summary(summaries.find(folder))
-    validation = {f"pair-{a}-{b}" for a, b in protocol.VALIDATION_PAIRS}
-    if tuned_on := sorted({record.task for record in records} & validation):
-        raise UserError(
-            f"--best-of {folder} ran on {tuned_on[0]}, a task of the comparison: give a sweep of "
-            "pairs of superclasses 0 to 9"
-        )
-    means = {}
-    for variant in group:
-        values = list(statistics.finals(records, variant.name).values())
-        if not values:
-            raise UserError(
-                f"--best-of {folder} has no finished run of {variant.name}: give the same --scales "
-                "and --rates as there, or run the sweep to its end"
-            )
-        means[variant.name] = sum(values) / len(values)
-    return max(group, key=lambda variant: means[variant.name])
 
 
 def main(argv: Sequence[str] | None = None) -> None:

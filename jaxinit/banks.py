@@ -168,9 +168,13 @@ def fit(
         points = _features(slices, metric, size)
         found = kmeans.fit(cluster_key, points, clusters, weights=weights, restarts=restarts)
         found = found._replace(labels=jnp.where(weights > 0, found.labels, clusters))
-        bank["filters"][name] = _represent(
+        chosen = _represent(
             member_key, slices, points, found, metric, size, representative, members_per_cluster
         )
+        # The inverse of a transform may put something where nothing was.
+        if live and name in live:
+            chosen = _masked(chosen, live[name], size)
+        bank["filters"][name] = chosen
         bank["sizes"][name], bank["inertia"][name] = found.sizes, found.inertia
         kernel_sizes[name] = size
     provenance = Provenance(distance, representative, clusters, len(models), tuple(sources))
@@ -244,12 +248,13 @@ def _collect(
 
 
 def _masked(
-    slices: Float[Array, "n d"], own: tuple[slice, slice], size: tuple[int, int]
-) -> Float[Array, "n d"]:
+    slices: Float[Array, "... d"], own: tuple[slice, slice], size: tuple[int, int]
+) -> Float[Array, "... d"]:
     """Sets the taps outside these rows and columns to zero."""
     mask = np.zeros(size, bool)
     mask[own] = True
-    return jnp.where(mask.reshape(1, -1), slices, jnp.zeros((), slices.dtype))
+    mask = mask.reshape((1,) * (slices.ndim - 1) + (-1,))
+    return jnp.where(mask, slices, jnp.zeros((), slices.dtype))
 
 
 @functools.partial(jax.jit, static_argnames="count")

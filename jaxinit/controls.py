@@ -1,15 +1,21 @@
 """Controls: initialisers that have one property of learned filters and lack the others.
 
-Is it a filter's length that helps, its covariance, or its arrangement of taps? They compose as
-those of `jaxinit.initializers` do.
+Is it a filter's length that helps, its covariance, or its arrangement of taps? With the same key
+each draws what the initialiser that it controls draws, so that the two differ in nothing else. They
+compose as those of `jaxinit.initializers` do.
 """
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxinit import banks, diagnostics, filters, initializers
 from jaxinit.types import Params, ParamsInitializer, PRNGKey
+
+_SHUFFLE = 1  # what a layer's key is folded with, so that its draws are left as they are
 
 
 def at_norms_of(
@@ -20,11 +26,12 @@ def at_norms_of(
 ) -> ParamsInitializer:
     """Draws filters one way, and scales each layer to the norm that another way gives it.
 
-    w ← w · ‖reference‖ / ‖w‖ for each layer; a layer of zeros stays so.
+    w ← w · ‖reference‖ / ‖w‖ for each layer, both drawn with the same key; a layer of zeros stays
+    so. The norms of single output channels keep their ratios.
 
     Args:
         initializer: Draws the filters.
-        reference: Draws the network whose norms are taken, from the same tree, with another key.
+        reference: Draws the network whose norms are taken, from the same tree.
         layers: Which convolutions are scaled (see `filters.select_layers`); None means all.
         live: The taps whose norm is made equal (`models.resnet.live_taps`): the others, which never
             meet data, are scaled along. All where not given.
@@ -38,9 +45,8 @@ def at_norms_of(
     """
 
     def init(key: PRNGKey, params: Params) -> Params:
-        own_key, reference_key = jax.random.split(key)
-        drawn = initializer(own_key, params)
-        wanted = diagnostics.kernel_norms(reference(reference_key, params), layers, live)
+        drawn = initializer(key, params)
+        wanted = diagnostics.kernel_norms(reference(key, params), layers, live)
         norms = diagnostics.kernel_norms(drawn, layers, live)
         kernels = {}
         for name, norm in norms.items():
@@ -52,25 +58,36 @@ def at_norms_of(
     return init
 
 
-def shuffled_taps(
-    layers: filters.Layers = None, live: filters.LiveTaps | None = None
+def shuffled(
+    bank: banks.FilterBank, layers: filters.Layers = None, live: filters.LiveTaps | None = None
 ) -> ParamsInitializer:
-    """Puts the taps of every 2-D slice into an order of its own: same numbers, no shape.
+    """Draws from a bank's clusters, each of whose filters has its taps in another order.
+
+    There are as many different filters as in the bank, of the same values, drawn as often; their
+    shapes are lost.
 
     Args:
+        bank: Clusters of filters; must hold every layer that is asked for.
         layers: Which convolutions (see `filters.select_layers`); None means all.
-        live: The taps that are shuffled (`models.resnet.live_taps`); all where not given.
+        live: The taps that change places (`models.resnet.live_taps`); all where not given.
+
+    Raises:
+        ValueError: A layer that the bank does not hold, or with another kernel size (when applied).
     """
 
-    def shuffle(key: PRNGKey, name: str, kernel: Array) -> Array:
-        own = (live or {}).get(name, (slice(None), slice(None)))
-        part = kernel[own]
-        height, width, inputs, outputs = part.shape
-        taps = part.reshape(height * width, inputs * outputs)
-        shuffled = jax.random.permutation(key, taps, axis=0, independent=True)
-        return kernel.at[own].set(shuffled.reshape(part.shape))
+    def make(key: PRNGKey, name: str, kernel: Array) -> Array:
+        banks.check_layer(bank, name, kernel.shape)
+        moving = np.zeros(kernel.shape[:2], bool)
+        moving[(live or {}).get(name, ...)] = True
+        places = np.flatnonzero(moving)
+        own = bank.filters[name]
+        lots = jax.random.permutation(
+            jax.random.fold_in(key, _SHUFFLE), own[..., places], axis=2, independent=True
+        )
+        mixed = dataclasses.replace(bank, filters={name: own.at[..., places].set(lots)})
+        return banks.draw(key, mixed, name, kernel.shape, kernel.dtype)
 
-    return initializers.fill_layers(shuffle, layers)
+    return initializers.fill_layers(make, layers)
 
 
 def gaussian(bank: banks.FilterBank, layers: filters.Layers = None) -> ParamsInitializer:

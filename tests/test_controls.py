@@ -27,7 +27,7 @@ def bank(params):
 def test_norms_are_the_references_and_directions_the_initialisers(bank, params):
     key = jax.random.key(0)
     made = controls.at_norms_of(initializers.unchanged(), initializers.clustered(bank))(key, params)
-    reference = initializers.clustered(bank)(jax.random.split(key)[1], params)
+    reference = initializers.clustered(bank)(key, params)
     for name in filters.layer_names(params):
         kernel, own = (np.asarray(filters.get_kernel(tree, name)) for tree in (made, params))
         wanted = np.linalg.norm(filters.get_kernel(reference, name))
@@ -64,36 +64,44 @@ def test_a_layer_of_zeros_stays_so(params):
     assert not filters.get_kernel(made, LAST).any()
 
 
-def test_shuffling_keeps_the_numbers_of_every_slice_and_not_their_places(params):
-    made = controls.shuffled_taps()(jax.random.key(0), params)
-    for name in filters.layer_names(params):
-        before, after = (
-            np.asarray(filters.to_slices(filters.get_kernel(tree, name))) for tree in (params, made)
-        )
+def draws(init, params, seed=0):
+    """The slices of each layer that a key draws."""
+    made = init(jax.random.key(seed), params)
+    names = filters.layer_names(params)
+    return {name: np.asarray(filters.to_slices(filters.get_kernel(made, name))) for name in names}
+
+
+def test_shuffled_draws_are_those_of_the_bank_with_each_filter_in_another_order(bank, params):
+    plain, mixed = initializers.clustered(bank), controls.shuffled(bank)
+    own, shuffled = draws(plain, params), draws(mixed, params)
+    for name, before in own.items():
+        after = shuffled[name]
         np.testing.assert_array_equal(np.sort(before, axis=1), np.sort(after, axis=1))
-        moved = np.mean(before != after)
-        assert moved == pytest.approx(1 - 1 / before.shape[1], abs=0.06)
+        pairs = np.unique(np.concatenate([before, after], axis=1), axis=0)
+        assert len(pairs) == 3  # each of the clusters' filters has become one other
+        taps = before.shape[1]
+        orders = {tuple(np.argsort(np.argsort(pair[:taps]))[np.argsort(pair[taps:])].tolist())
+                  for pair in pairs}  # fmt: skip
+        assert len(orders) == 3  # in an order of its own
+    other = draws(mixed, params, seed=1)
+    assert {tuple(row) for row in other["conv1"]} != {tuple(row) for row in shuffled["conv1"]}
 
 
-def test_each_slice_is_shuffled_in_an_order_of_its_own(params):
-    made = controls.shuffled_taps()(jax.random.key(0), params)
-    before, after = (
-        np.asarray(filters.to_slices(filters.get_kernel(tree, LAST))) for tree in (params, made)
-    )
-    first, second = (
-        np.argsort(np.argsort(after[i])) - np.argsort(np.argsort(before[i])) for i in (0, 1)
-    )
-    assert (first != second).any()
-
-
-def test_shuffling_leaves_dead_taps_where_they_are(params):
-    made = controls.shuffled_taps(live=LIVE)(jax.random.key(0), params)
-    before, after = (np.array(filters.get_kernel(tree, LAST)) for tree in (params, made))
-    own = LIVE[LAST]
-    assert (before[own] != after[own]).any()
-    np.testing.assert_array_equal(np.sort(before[own], axis=1), np.sort(after[own], axis=1))
-    after[own] = before[own]
-    np.testing.assert_array_equal(before, after)
+def test_shuffling_leaves_dead_taps_where_they_are(bank, params):
+    rows, columns = LIVE[LAST]
+    dead = np.ones((3, 3), bool)
+    dead[rows, columns] = False
+    changed = []
+    for seed in range(6):
+        own, mixed = (
+            draws(init, params, seed)[LAST].reshape(-1, 3, 3)
+            for init in (initializers.clustered(bank), controls.shuffled(bank, live=LIVE))
+        )
+        np.testing.assert_array_equal(own[:, dead], mixed[:, dead])
+        before, after = (np.sort(of[:, ~dead], axis=1) for of in (own, mixed))
+        np.testing.assert_array_equal(before, after)
+        changed.append((own != mixed).any())
+    assert any(changed)
 
 
 def test_gaussian_has_the_mean_and_covariance_of_what_the_bank_draws(bank):
@@ -127,7 +135,7 @@ def test_pure_functions_of_the_key(kind, bank, params):
         "norms": controls.at_norms_of(
             initializers.gabor(), initializers.clustered(bank), live=LIVE
         ),
-        "shuffled": controls.shuffled_taps(live=LIVE),
+        "shuffled": controls.shuffled(bank, live=LIVE),
         "gaussian": controls.gaussian(bank),
     }[kind]
     keys = jax.random.split(jax.random.key(5), 2)
@@ -149,7 +157,7 @@ def test_bad_input_gets_a_sentence(bank, params):
     with pytest.raises(ValueError, match="whose slices are 7×7"):
         controls.gaussian(bank)(jax.random.key(0), other)
     with pytest.raises(ValueError, match="'conv9' is not in the network"):
-        controls.shuffled_taps(["conv9"])(jax.random.key(0), params)
+        controls.shuffled(bank, ["conv9"])(jax.random.key(0), params)
 
 
 def test_norms_of_kernels(params):
@@ -171,6 +179,11 @@ def test_a_bank_of_live_taps_alone(params):
     found = np.asarray(bank.filters["conv"])[:, 0]
     np.testing.assert_allclose(np.sort(found[:, 4]), [-0.3, 0.3], atol=1e-6)
     assert not np.delete(found, 4, axis=1).any()
+    bank = banks.fit(
+        jax.random.key(0), [model], clusters=2, live=centre, distance="fourier_real",
+        representative="inverse",
+    )  # fmt: skip
+    assert not np.delete(np.asarray(bank.filters["conv"])[:, 0], 4, axis=1).any()
     bank = banks.fit(jax.random.key(0), [model], clusters=2)
     blind = np.asarray(bank.filters["conv"])[:, 0]
     assert np.abs(blind[:, 4]).max() < 0.15  # the others' noise averages the centre away

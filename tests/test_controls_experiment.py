@@ -1,6 +1,7 @@
 """The controls' starts: what each is made of, and what it is compared with."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,31 +14,34 @@ from tests import small
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
+LAST = "layer2_0/conv2"
+
+
 class NoModels(Ingredients):
-    """Clusters and models that are none: every kernel filled with one number."""
+    """A bank and source models that nobody trained."""
 
     def __init__(self):
         self.params = small.few_layers()
-        self.live = {}
-
-    def filled(self, name, value):
-        fill = initializers.fill_layers(lambda key, _, kernel: 0 * kernel + value)
-        return Variant(name, name, lambda: fill, {"kind": name, "sources": []})
+        self.live = {LAST: (slice(1, 2), slice(1, 2))}
 
     def pretrained(self):
-        return self.filled("pretrained", 0.5)
+        start = initializers.scaled(0.5)
+        return Variant("pretrained", "pretrained", lambda: start, {"sources": []})
 
     def whole_filters(self, layers=1):
-        fill = initializers.per_layer(jax.nn.initializers.constant(0.3), layers)
-        return Variant("whole-1", "whole-1", lambda: fill, {"kind": "whole", "sources": []})
+        start = initializers.whole_filters([jax.tree.map(jnp.flip, self.params)], layers)
+        return Variant("whole-1", "whole-1", lambda: start, {"kind": "whole", "sources": []})
 
     def bootstrap(self):
-        return self.filled("bootstrap", 0.7)
+        start = initializers.clustered(self.bank("euclidean", 1))
+        return Variant("bootstrap", "bootstrap", lambda: start, {"kind": "boot", "sources": []})
 
     def clustered(
         self, distance, k, *, models=None, layers=17, representative=None, live_only=False
     ):
-        return self.filled(f"{distance}-k{k}{'-live' if live_only else ''}", 0.1)
+        name = f"{distance}-k{k}{'-live' if live_only else ''}"
+        start = initializers.clustered(self.bank(distance, k))
+        return Variant(name, name, lambda: start, {"kind": name, "sources": []})
 
     def bank(self, distance, k, **options):
         return small.bank_for(self.params)
@@ -47,35 +51,54 @@ def drawn(variant, params):
     return variant.make()(jax.random.key(0), params)
 
 
+def live(tree, name):
+    """The taps that meet data, of a layer."""
+    own = NoModels().live.get(name, (slice(None), slice(None)))
+    return np.asarray(filters.get_kernel(tree, name))[own]
+
+
 def norm(tree, name="conv1"):
-    return float(np.linalg.norm(filters.get_kernel(tree, name)))
+    return float(np.linalg.norm(live(tree, name)))
 
 
-def test_each_control_shares_what_it_says():
+def assert_parallel(one, other, name):
+    """Both have the same filters but for their norm."""
+    np.testing.assert_allclose(
+        live(one, name) / norm(one, name), live(other, name) / norm(other, name), atol=1e-6
+    )
+
+
+def test_each_control_shares_what_it_says_and_draws_what_its_base_draws():
     made_of = NoModels()
     params = made_of.params
     variants = {v.name: v for v in controls.ask(controls.Controls(), made_of).variants}
     trees = {name: drawn(variant, params) for name, variant in variants.items()}
-    short = norm(trees["euclidean-k3"])
-    for name in ("random-at-euclidean-k3", "bootstrap-at-euclidean-k3",
-                 "pretrained-at-euclidean-k3"):  # fmt: skip
-        assert norm(trees[name]) == pytest.approx(short, rel=1e-5)
-    assert norm(trees["euclidean-k3-at-random"]) == pytest.approx(norm(params), rel=1e-5)
-    assert norm(trees["gabor-1-at-random"]) == pytest.approx(norm(params), rel=1e-5)
-    last = "layer2_0/conv2"
-    same = filters.get_kernel(trees["gabor-1-at-random"], last)
-    np.testing.assert_allclose(same, filters.get_kernel(params, last), rtol=1e-6)
-    long = trees["random-at-gabor-1"]["conv1"]["kernel"] / norm(trees["random-at-gabor-1"])
-    np.testing.assert_allclose(long, params["conv1"]["kernel"] / norm(params), atol=1e-6)
+    for filters_of, norms_of in (
+        ("random", "euclidean-k3"),
+        ("bootstrap", "euclidean-k3"),
+        ("pretrained", "euclidean-k3"),
+        ("euclidean-k3", "random"),
+        ("fourier-k3", "random"),
+        ("gabor-1", "random"),
+        ("random", "gabor-1"),
+        ("whole-1", "gabor-1"),
+    ):
+        both = trees[f"{filters_of}-at-{norms_of}"]
+        for name in filters.layer_names(params):
+            assert norm(both, name) == pytest.approx(norm(trees[norms_of], name), rel=1e-5)
+            assert_parallel(both, trees[filters_of], name)
     assert norm(trees["random-at-gabor-1"]) != pytest.approx(norm(params), rel=0.05)
-    assert norm(trees["euclidean-k3-gaussian"]) != pytest.approx(short, rel=0.05)
+    # Shuffled: the same clusters drawn, their values in other places.
+    base, mixed = (trees[name] for name in ("euclidean-k3", "euclidean-k3-shuffled"))
+    for name in filters.layer_names(params):
+        assert norm(mixed, name) == pytest.approx(norm(base, name), rel=1e-5)
+    assert not np.allclose(live(base, "conv1"), live(mixed, "conv1"))
+    np.testing.assert_array_equal(live(base, LAST), live(mixed, LAST))  # one tap has one place
+    assert not np.allclose(live(trees["euclidean-k3-gaussian"], "conv1"), live(base, "conv1"))
     for name in ("random-frozen", "gabor-1-frozen"):
         training = variants[name].training
         assert training is not None
         assert training.freeze_stem
-    # All that decides a run is in its settings: no two variants can be taken for one another.
-    seen = [(str(v.settings), str(v.training)) for v in variants.values()]
-    assert len(set(seen)) == len(seen)
 
 
 def test_all_that_was_asked_for_is_there_and_every_contrast_has_both_sides():
@@ -87,8 +110,12 @@ def test_all_that_was_asked_for_is_there_and_every_contrast_has_both_sides():
             assert f"{distance}-k{k}" in names
         for control in ("-at-random", "-shuffled", "-gaussian", "-live"):
             assert f"{distance}-k3{control}" in names
-    assert len(question.contrasts) == 16
-    for _, variant, other in question.contrasts:
+    families = {family.stem: family.contrasts for family in question.families}
+    main = [variant for _, variant, _ in families["main"]]
+    assert main == ["euclidean-k3", "fourier-k3", "random-at-euclidean-k3", "gabor-1", "pretrained"]
+    assert len(families["further"]) == 28 - 1 - 5
+    assert len(families["causes"]) == 17
+    for _, variant, other in (row for rows in families.values() for row in rows):
         assert {variant, other} <= set(names)
     for figure in question.figures:
         assert set(figure.variants) <= set(names)

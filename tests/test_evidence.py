@@ -13,7 +13,18 @@ SHOWN = {
     "figures": [],
     "authors": {},
     "baseline": "random",
-    "contrasts": [["its filters", "good", "same"], ["nothing of it ran", "good", "absent"]],
+    "families": [
+        {
+            "stem": "main",
+            "title": "Against random",
+            "contrasts": [["Good", "good", "random"], ["Same", "same", "random"]],
+        },
+        {
+            "stem": "causes",
+            "title": "What it is due to",
+            "contrasts": [["its filters", "good", "same"], ["none ran", "good", "absent"]],
+        },
+    ],
     "subtitle": "CIFAR-100: 8 pairs × 1 seed a variant",
 }
 
@@ -41,21 +52,22 @@ def rows(text, heading):
 def test_tables_say_what_is_settled_and_what_is_not(results, tmp_path):
     written = {path.name for path in evidence.write(results, tmp_path / "out")}
     text = (tmp_path / "out" / "evidence.md").read_text()
-    assert {"evidence.md", "evidence-differences.png", "evidence-causes.png"} <= written
+    assert {"evidence.md", "evidence-main.png", "evidence-causes.png"} <= written
     assert all(name in written for name in re.findall(r"\((\S+\.png)\)", text))
-    good, same = rows(text, "Against Random")
+    good, same = rows(text, "Against random")
     assert good[:3] == ["Good", "8", "8"]
     assert good[3].startswith("+4.7 [+4.4, +5.")  # 4 + 0.2·3.5, by eight tasks
     assert good[4:7] == [f"{2 / 2**8:.3f}", f"{4 / 2**8:.3f}", "1.00"]
     assert good[-1] == "better"
     assert same[3] == "+0.2 [+0.2, +0.2]"
-    assert rows(text, "What it is due to")[0][0] == "its filters"
-    assert "nothing of it ran" not in text
+    ((asked, *_, p, adjusted, _, _, _),) = rows(text, "What it is due to")
+    assert (asked, p, adjusted) == ("its filters", "0.008", "0.016")  # two were asked
+    assert "Not run, but counted in the correction: 1." in text
     random, good, _ = rows(text, "Every start")
     assert random[:3] == ["Random", "8", "8"]
     assert random[3] == "53.5 ± 2.4"
     assert random[5] == "23.5 ± 2.4"  # after one epoch
-    assert good[-2:] == ["2.0", "8 of 8"]  # epochs to what random ends at
+    assert good[-3:] == ["2.0", "8 of 8", "0"]  # epochs to what random ends at, and stopped
     assert "Holm" in text
 
 
@@ -65,10 +77,21 @@ def test_the_command_line_and_what_it_refuses(results, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         evidence.main(["--results", str(tmp_path)])
     assert "holds no summary" in capsys.readouterr().err
-    old = {name: value for name, value in SHOWN.items() if name != "contrasts"}
+    old = {name: value for name, value in SHOWN.items() if name != "families"}
     summaries.write_summary([run("random", [1.0])], tmp_path / "old", old)
     with pytest.raises(UserError, match="does not say what to compare"):
         evidence.write(tmp_path / "old", tmp_path / "old")
+
+
+def test_one_task_settles_nothing_and_stopped_runs_are_counted(tmp_path):
+    why = "the loss is not finite in epoch 1, in training step 1"
+    runs = [run("random", [50.0] * 3), run("good", [60.0] * 3), run("same", [], stopped=why)]
+    summaries.write_summary(runs, tmp_path, SHOWN)
+    evidence.write(tmp_path, tmp_path)
+    text = (tmp_path / "evidence.md").read_text()
+    ((name, tasks, _, difference, p, *_, verdict),) = rows(text, "Against random")
+    assert (name, tasks, difference, p, verdict) == ("Good", "1", "+10.0", "1.000", "open")
+    assert rows(text, "Every start")[2][-1] == "1"
 
 
 def test_norms_are_of_layers_evenly_spread(results):

@@ -87,6 +87,7 @@ TENS = np.array([1.2, -0.4, 3.1, 2.2, 0.3, 1.9, -0.8, 2.7, 1.1, 0.6])
 def test_sign_flip_counts_all_signs():
     """Against every flip, listed: 2 of 8 are as far from zero as three equal signs."""
     assert statistics.sign_flip(np.array([1.0, 2.0, 3.0])) == pytest.approx(2 / 8)
+    assert statistics.sign_flip(np.array([5.0])) == 1.0
     signs = np.array(list(itertools.product((-1, 1), repeat=10)))
     means = (signs * TENS).mean(axis=1)
     greater = np.mean(means >= TENS.mean() - 1e-12)
@@ -167,11 +168,15 @@ def test_a_family_of_comparisons():
     much, none = statistics.compare(records, contrasts)
     assert (much.tasks, much.runs, much.mean) == (6, 12, pytest.approx(5))
     assert much.p == pytest.approx(2 / 64)
-    assert much.adjusted == pytest.approx(4 / 64)
+    assert much.adjusted == pytest.approx(6 / 64)  # what has not run counts
     assert (much.low, much.high) == (pytest.approx(5), pytest.approx(5))
     assert statistics.verdict(much) == "open"  # six tasks cannot show more after correction
     assert statistics.verdict(dataclasses.replace(much, adjusted=0.01)) == "better"
     worse = dataclasses.replace(much, adjusted=0.01, low=-3.0, high=-1.0)
     assert statistics.verdict(worse) == "worse"
     assert (none.mean, none.improvement) == (0, 0.5)
-    assert statistics.verdict(none) == "as good"
+    assert statistics.verdict(none) == "open"  # of six tasks
+    assert statistics.verdict(dataclasses.replace(none, tasks=8)) == "as good"
+    # Both are needed: a small p, and zero outside the interval.
+    assert statistics.verdict(dataclasses.replace(much, adjusted=0.01, low=-0.1)) == "open"
+    assert statistics.verdict(dataclasses.replace(none, tasks=8, high=1.2)) == "open"

@@ -1,13 +1,16 @@
 """The sweep: what is tried of each start, and how the best is chosen."""
 
 import jax
-import numpy as np
 import pytest
 
-from experiments import summaries, sweep
+from experiments import runner, summaries, sweep
 from experiments.errors import UserError
 from tests.small import run
 from tests.test_controls_experiment import NoModels, norm
+
+OPTIONS = {"scales": (0.5,), "rates": (1.0, 3.0), "starts": ("random",)}
+VALIDATION = runner.Evaluation(output="elsewhere")
+STOPPED = ("random-rate-0.03", 6)
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -38,33 +41,50 @@ def test_scales_are_those_of_the_default_start():
 
 @pytest.fixture
 def folder(tmp_path):
-    finals = {"random": 50.0, "random-x0.5": 52.0, "random-rate-0.03": 51.0}
+    finals = {"random": 50.0, "random-x0.5": 52.0, "random-rate-0.03": 99.0}
+    starts = {v.name: v.settings for v in ask(**OPTIONS).variants}
     records = [
-        run(name, [value + task] * 3, task=f"pair-2-{task}", experiment="sweep")
+        run(
+            name,
+            [value + task] * 3,
+            task=f"pair-2-{task}",
+            experiment="sweep",
+            settings={"data_set": "cifar100", "initializer": starts[name]},
+            stopped="the loss is not finite" if (name, task) == STOPPED else None,
+        )
         for name, value in finals.items()
-        for task in (4, 5)
+        for task in (4, 5, 6)
     ]
-    records.append(run("random-rate-0.03", [np.nan] * 3, task="pair-2-6", experiment="sweep",
-                       stopped="the loss is not finite"))  # fmt: skip
     summaries.write_summary(records, tmp_path)
     return tmp_path
 
 
 def test_the_best_of_each_start_runs_beside_random(folder):
-    question = ask(scales=(0.5,), rates=(1.0, 3.0), starts=("random",), best_of=str(folder))
+    """The one with the highest mean but a run that stopped is not chosen."""
+    question = ask(**OPTIONS, best_of=str(folder), evaluation=VALIDATION)
     assert [v.name for v in question.variants] == ["random", "random-x0.5"]
-    assert question.baseline == "random"
+    ((_, variant, other),) = question.families[0].contrasts
+    assert (variant, other) == ("random", "random-x0.5")  # tuned against untuned
 
 
 def test_what_cannot_be_chosen_from_gets_a_sentence(folder, tmp_path):
-    with pytest.raises(UserError, match="no finished run of random-x2"):
-        ask(scales=(2.0,), starts=("random",), best_of=str(folder))
-    with pytest.raises(UserError, match="holds no summary"):
-        ask(best_of=str(tmp_path / "nothing"))
+    def refused(words, **changes):
+        with pytest.raises(UserError, match=words):
+            ask(**{**OPTIONS, "best_of": str(folder), "evaluation": VALIDATION, **changes})
+
+    refused("has a random-x2 that has not run", scales=(2.0,))
+    refused("holds no summary", best_of=str(tmp_path / "nothing"))
+    refused("was chosen on superclasses 0 to 9: give --pairs", evaluation=runner.Evaluation(
+        pairs=((2, 4),), output="elsewhere"))  # fmt: skip
+    refused("is what --best-of chooses from", evaluation=runner.Evaluation(output=str(folder)))
+    refused("leave it in --starts", starts=("gabor",))
     other = tmp_path / "validation"
-    summaries.write_summary([run("random", [1.0] * 3, task="pair-10-11")], other)
-    with pytest.raises(UserError, match="pair-10-11, a task of the comparison"):
-        ask(best_of=str(other))
+    for task in ("pair-12-13", "all"):
+        summaries.write_summary([run("random", [1.0] * 3, task=task)], other)
+        refused(f"ran on {task}, which tuning must not see", best_of=str(other))
+    others = {"data_set": "cifar100", "initializer": {"kind": "another"}}
+    summaries.write_summary([run("random", [1.0] * 3, settings=others)], other)
+    refused("a random that started otherwise", best_of=str(other))
     with pytest.raises(UserError, match="--scales 0 must be positive"):
         sweep.Sweep(scales=(0,))
 

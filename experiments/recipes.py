@@ -1,0 +1,180 @@
+"""Recipes: first layer × its norm × the other layers × their norm × learning rate.
+
+Looks for a start that beats tuned random initialisation, on clustering tasks alone; `--best-of`
+then runs the best recipe and the best random start on the tasks given with `--pairs`.
+"""
+
+import dataclasses
+import itertools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments import comparison, config, ingredients, tuning
+from experiments.comparison import Figure, Question
+from experiments.ingredients import Ingredients
+from experiments.runner import Variant
+from jaxinit import controls, filters, initializers
+from jaxinit.types import Params, ParamsInitializer, PRNGKey
+
+STEMS = ("random", "gabor", "whole")
+BODIES = ("random", "clustered", "live", "bootstrap")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipes(comparison.Experiment):
+    """What `experiments.recipes` compares."""
+
+    stems: tuple[str, ...] = config.option(
+        STEMS, "first layers: random, gabor, or whole filters of source models", choices=STEMS
+    )
+    stem_scales: tuple[float, ...] = config.option(
+        (1.0, 4.0, 12.0), "norms of the first layer, in that of the default start"
+    )
+    bodies: tuple[str, ...] = config.option(
+        BODIES,
+        "the other layers: random, clustered, live (clustered, only taps that met data), or "
+        "bootstrap (real filters)",
+        choices=BODIES,
+    )
+    body_scales: tuple[float, ...] = config.option(
+        (0.35, 1.0), "norms of the other layers, in those of the default start, each alike"
+    )
+    rates: tuple[float, ...] = config.option(
+        (1.0, 3.0), "learning rates, as multiples of --learning-rate"
+    )
+    clusters: int = config.option(10, "number of clusters")
+    best_of: str | None = config.option(
+        None, "folder where recipes have run: only the best recipe and random start there"
+    )
+
+    def __post_init__(self) -> None:
+        config.check(self.clusters >= 1, f"--clusters {self.clusters} is too small: say 1 or more")
+        for name in ("stem_scales", "body_scales", "rates"):
+            for value in getattr(self, name):
+                config.check(value > 0, f"--{name.replace('_', '-')} {value} must be positive")
+
+
+PRESETS = {
+    "quick": Recipes(
+        stems=("random", "gabor"),
+        stem_scales=(12.0,),
+        bodies=("random",),
+        body_scales=(0.35,),
+        rates=(1.0,),
+        **tuning.on_tuning_pairs(comparison.quick("recipes"), 1),
+    ),
+    "reduced": Recipes(
+        stems=("random", "gabor"),
+        stem_scales=(1.0, 12.0),
+        bodies=("random", "clustered"),
+        rates=(1.0,),
+        **tuning.on_tuning_pairs(
+            comparison.reduced("recipes"), 2, training=config.Training(), seeds=1
+        ),
+    ),
+    "paper": Recipes(**tuning.on_tuning_pairs(comparison.paper("recipes"), 4)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """One start and its learning rate: norms and rate in multiples of the default."""
+
+    stem: str
+    stem_scale: float
+    body: str
+    body_scale: float
+    rate: float
+
+    @property
+    def is_random(self) -> bool:
+        """Whether all its filters are random, whatever their norms."""
+        return self.stem == self.body == "random"
+
+
+def ask(settings: Recipes, made_of: Ingredients) -> Question:
+    """Lists random initialisation and every recipe, or the best two of them."""
+    random = ingredients.random()
+    grid = itertools.product(
+        settings.stems, settings.stem_scales, settings.bodies, settings.body_scales, settings.rates
+    )
+    recipes = [Recipe(*one) for one in grid]
+    variants = {recipe: _variant(recipe, settings, made_of) for recipe in recipes}
+    shown, families = [random, *variants.values()], []
+    if settings.best_of is not None:
+        tuning.check_apart(settings, settings.best_of)
+        randoms = [random, *(v for recipe, v in variants.items() if recipe.is_random)]
+        bests = [tuning.best(of, Path(settings.best_of)) for of in (randoms, shown)]
+        shown = list({variant.name: variant for variant in (random, *bests)}.values())
+        families = tuning.tuned(shown, bests[0])
+    names = tuple(variant.name for variant in shown)
+    return Question(shown, [Figure("recipes", "Recipes", names)], families=families)
+
+
+def _variant(recipe: Recipe, settings: Recipes, made_of: Ingredients) -> Variant:
+    stem, body = _stem(recipe.stem, made_of), _body(recipe.body, settings, made_of)
+    rate = recipe.rate * settings.training.learning_rate
+
+    def make() -> ParamsInitializer:
+        wanted = initializers.chain(
+            initializers.scaled(recipe.stem_scale, layers=1),
+            initializers.scaled(recipe.body_scale, layers=slice(1, None)),
+        )
+        drawn = _first_and_rest(stem.make(), body.make())
+        return controls.at_norms_of(drawn, wanted, live=made_of.live)
+
+    return Variant(
+        f"{stem.name}-x{recipe.stem_scale:g}.{body.name}-x{recipe.body_scale:g}.rate-{rate:g}",
+        f"{stem.label} × {recipe.stem_scale:g}; {body.label} × {recipe.body_scale:g}; "
+        f"rate {rate:g}",
+        make,
+        {
+            "kind": "recipe",
+            "stem": stem.settings,
+            "stem_scale": recipe.stem_scale,
+            "body": body.settings,
+            "body_scale": recipe.body_scale,
+        },
+        training=dataclasses.replace(settings.training, learning_rate=rate),
+    )
+
+
+def _first_and_rest(stem: ParamsInitializer, body: ParamsInitializer) -> ParamsInitializer:
+    """Takes the first layer of one start, and the others of another."""
+
+    def init(key: PRNGKey, params: Params) -> Params:
+        name = filters.layer_names(params)[0]
+        kernel = filters.get_kernel(stem(key, params), name)
+        return filters.set_kernels(body(key, params), {name: kernel})
+
+    return init
+
+
+def _stem(name: str, made_of: Ingredients) -> Variant:
+    makers = {
+        "random": ingredients.random,
+        "gabor": lambda: ingredients.gabor(1),
+        "whole": made_of.whole_filters,
+    }
+    return makers[name]()
+
+
+def _body(name: str, settings: Recipes, made_of: Ingredients) -> Variant:
+    distance = settings.clustering.distances[0]
+    makers = {
+        "random": ingredients.random,
+        "clustered": lambda: made_of.clustered(distance, settings.clusters),
+        "live": lambda: made_of.clustered(distance, settings.clusters, live_only=True),
+        "bootstrap": made_of.bootstrap,
+    }
+    return makers[name]()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the experiment and says where everything lies."""
+    comparison.main("recipes", PRESETS, ask, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""Recipes: the first layer of one start on the others of another, each at its norm."""
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import recipes, runner, summaries
+from jaxinit import filters
+from tests.small import run
+from tests.test_controls_experiment import NoModels, assert_parallel, drawn, norm
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+OPTIONS = {"stems": ("random", "gabor"), "stem_scales": (12.0,), "rates": (1.0, 3.0),
+           "bodies": ("random", "clustered"), "body_scales": (0.35,)}  # fmt: skip
+
+
+def ask(**changes):
+    return recipes.ask(recipes.Recipes(**{**OPTIONS, **changes}), NoModels())
+
+
+def test_a_recipe_is_its_stem_on_its_body_at_their_norms():
+    params = NoModels().params
+    variants = {v.name: v for v in ask(clusters=3).variants}
+    assert len(variants) == 1 + 2 * 2 * 2
+    random = variants["random-x12.random-x0.35.rate-0.01"]
+    mixed = variants["gabor-1-x12.euclidean-k3-x0.35.rate-0.03"]
+    own, made = drawn(random, params), drawn(mixed, params)
+    for tree in (own, made):
+        for layer in filters.layer_names(params):
+            scale = 12 if layer == "conv1" else 0.35
+            assert norm(tree, layer) == pytest.approx(scale * norm(params, layer), rel=1e-5)
+    for layer in filters.layer_names(params):
+        assert_parallel(own, params, layer)
+    # One slice for all of a Gabor filter's inputs, and the bank's three in the other layers.
+    gabor = np.asarray(made["conv1"]["kernel"])
+    np.testing.assert_array_equal(gabor, np.broadcast_to(gabor[:, :, :1], gabor.shape))
+    slices = np.asarray(filters.to_slices(filters.get_kernel(made, "layer1_0/conv1")))
+    assert len(np.unique(slices.round(5), axis=0)) == 3
+    assert mixed.training is not None
+    assert mixed.training.learning_rate == pytest.approx(0.03)
+
+
+def test_settings_tell_recipes_apart():
+    variants = ask().variants
+    seen = {(str(v.settings), v.training and v.training.learning_rate) for v in variants}
+    assert len(seen) == len(variants)
+
+
+def test_the_best_recipe_meets_the_best_random_start(tmp_path):
+    variants = ask().variants
+    best = "gabor-1-x12.euclidean-k10-x0.35.rate-0.01"
+    best_random = "random-x12.random-x0.35.rate-0.03"
+    points = {best: 70.0, best_random: 60.0}
+    records = [
+        run(
+            variant.name,
+            [points.get(variant.name, 50.0)] * 3,
+            task="pair-2-4",
+            experiment="recipes",
+            settings={"data_set": "cifar100", "initializer": variant.settings},
+        )
+        for variant in variants
+    ]
+    summaries.write_summary(records, tmp_path)
+    question = ask(best_of=str(tmp_path), evaluation=runner.Evaluation(output="elsewhere"))
+    assert [v.name for v in question.variants] == ["random", best_random, best]
+    contrasts = [row[1:] for row in question.families[0].contrasts]
+    assert contrasts == [("random", best_random), (best, best_random)]
+
+
+def test_the_same_key_draws_the_same_recipe_under_jit():
+    params = NoModels().params
+    variant = ask().variants[-1]
+    eager, jitted = drawn(variant, params), jax.jit(variant.make())(jax.random.key(0), params)
+    for layer in filters.layer_names(params):
+        one, other = (filters.get_kernel(tree, layer) for tree in (eager, jitted))
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
