@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments import clusters, comparison, ingredients, protocol, report
+from experiments import clusters, comparison, evidence, ingredients, protocol, report
 
 TINY = (
     "--train-images-per-class", "4", "--test-images-per-class", "2", "--epochs", "1",
@@ -39,6 +39,41 @@ EXPERIMENTS = {
         ["rate-0.1-constant", "rate-0.1-constant-raw"],
         ["search"],
     ),
+    "controls": (
+        [
+            "--starts",
+            "random",
+            "clustered",
+            "random-at-norms",
+            "shuffled",
+            "bootstrap",
+            "whole",
+            "live",
+            "--clusters",
+            "3",
+            "--distances",
+            "euclidean",
+            "--controlled-distances",
+            "euclidean",
+        ],
+        [
+            "random",
+            "euclidean-k3",
+            "random-at-euclidean-k3",
+            "euclidean-k3-shuffled",
+            "bootstrap",
+            "bootstrap-at-euclidean-k3",
+            "whole-1",
+            "whole-1-at-gabor-1",
+            "euclidean-k3-live",
+        ],
+        ["starts", "norms", "shapes", "stems"],
+    ),
+    "sweep": (
+        ["--scales", "0.5", "--rates", "3", "--starts", "random"],
+        ["random", "random-x0.5", "random-rate-0.03"],
+        ["sweep-random"],
+    ),
     "tiny_imagenet": (
         [],
         ["random", "pretrained", "fourier-k3"],
@@ -65,6 +100,17 @@ def test_an_experiment_from_its_command_line_to_its_files(name, folder, capsys):
         assert (out / f"{stem}-procedural.png").stat().st_size > 10_000
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert len(rows) == len(variants) + 2  # a heading and its rule
+
+
+def test_what_the_controls_settle(folder):
+    """From what the test before wrote: one pair, one seed, so nothing."""
+    results = folder / "controls"
+    evidence.main(["--results", str(results)])
+    text = (results / "evidence-procedural.md").read_text()
+    assert "its filters, norms being equal" in text
+    assert text.count("| open |") == 8 + 4
+    for stem in ("main", "further", "causes", "norms"):
+        assert (results / f"evidence-{stem}-procedural.png").stat().st_size > 10_000
 
 
 def test_clusters_and_a_second_start(folder, capsys):
