@@ -325,9 +325,12 @@ def describe(
     """Says what the runs have in common: data, tasks, protocol, sources, device."""
     evaluation = settings.evaluation
     tasks = _count(len({record.task for record in records}), "pair")
+    images = len(dataset.train_labels) // len(dataset.superclass)
     return (
-        f"{dataset.title}: {'all classes' if evaluation.whole else tasks} × "
-        f"{_count(evaluation.seeds, 'seed')} a variant, {evaluation.protocol} runs, "
+        f"{dataset.title}, {images} training images a class: "
+        f"{'all classes' if evaluation.whole else tasks} × "
+        f"{_count(evaluation.seeds, 'seed')} a variant, {evaluation.protocol} runs of "
+        f"{_count(settings.training.epochs, 'epoch')}, "
         f"{_count(settings.sources.sources, 'source model')}, "
         f"{records[0].environment['device']}"
     )

@@ -121,7 +121,10 @@ def table_1(records: Sequence[RunRecord], labels: Mapping[str, str]) -> str:
         curve = np.array(reference.curve(theirs)) if theirs else np.array([])
         cells += [f"{curve[epoch - 1]:.1f}" for epoch in _TABLE_EPOCHS]
         lines.append(f"| {' | '.join(cells)} |")
-    note = "The authors clustered by the real parts of the transforms, 3 clusters of 6 models."
+    note = (
+        "Theirs: 64×64 pixels, 500 training images a class, n = 5, clusters by the real parts of "
+        "the transforms, 3 of 6 models."
+    )
     return "\n".join([*lines, "", note, ""])
 
 
