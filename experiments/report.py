@@ -68,6 +68,7 @@ class Found(NamedTuple):
     table: str
     figures: dict[str, plotting.Figure]
     subtitle: str
+    labels: Mapping[str, str]  # of the variants
     file: Path
 
     def named(self, stem: str) -> str:
@@ -94,10 +95,10 @@ def find(results: Path, experiment: str) -> Found | None:
         if experiment == "filters":
             drawings = filters.recorded(file)
             subtitle = "; ".join(drawn["subtitle"] for drawn in drawings.values())
-            return Found([], "", filters.draw(drawings), subtitle, file)
+            return Found([], "", filters.draw(drawings), subtitle, {}, file)
         records, shown = summaries.read_summary(file)
         table, figures = comparison.draw(records, shown)
-        return Found(records, table, figures, shown["subtitle"], file)
+        return Found(records, table, figures, shown["subtitle"], shown["labels"], file)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{file} does not say what to show ({error!r}): run {experiment} again"
@@ -162,7 +163,7 @@ def write(results: Path, output: Path) -> list[Path]:
                 text += [f"![{stem}]({name}.png)", ""]
         tables = [one.table] if one.table and section.figures[0] != "figure8" else []
         if section.experiment == "tiny_imagenet":
-            tables.append(table_1(one.records, {}))
+            tables.append(table_1(one.records, one.labels))
         for table in tables:
             page.append(_table(table))
             text += [table, ""]
