@@ -9,7 +9,7 @@ from typing import Any, Literal
 import matplotlib
 import numpy as np
 from jaxtyping import Float
-from matplotlib import colors
+from matplotlib import colors, ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -389,6 +389,8 @@ def norms_figure(
                 axes.plot(epochs, values, label=labels[variant], lw=1.6, **style)
             axes.set_title(layer, fontsize=10)
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(ticker.ScalarFormatter())
+            axes.yaxis.set_minor_formatter(ticker.ScalarFormatter())
             axes.set_xlabel("epochs trained")
         panels[0].set_ylabel("norm of the taps that meet data")
         figure.subplots_adjust(left=0.07, right=0.99, top=0.8, bottom=0.33, wspace=0.3)
