@@ -20,6 +20,7 @@ _FEWEST_SLICES = 3 * 64  # of one model's layers: its first
 DISTANCES = ("euclidean", "fourier", "fourier_real", "cosine")
 _BANK_SEED = 0
 _GABOR_SEED = 0
+_MEMBERS = 16  # of a cluster to draw from
 _BOOTSTRAP = 4096  # real filters of each layer to draw from
 
 
@@ -255,7 +256,7 @@ class Ingredients:
         *,
         models: int | None = None,
         representative: str | None = None,
-        members: int = 16,
+        members: int = _MEMBERS,
         live_only: bool = False,
     ) -> banks.FilterBank:
         """Fits one bank and keeps it; takes what is kept where it was made from the same.
@@ -272,7 +273,7 @@ class Ingredients:
         stem = f"{distance}-k{k}-m{len(asked['sources'])}-{chosen}"
         options = {name: getattr(self._clustering, name) for name in ("restarts", "most_slices")}
         stem += "".join(f"-{name}-{value}" for name, value in options.items())
-        stem += f"-members-{members}" if members != 16 else ""
+        stem += f"-members-{members}" if members != _MEMBERS else ""
         stem += "-live" if live_only else ""
         path = self.folder / "banks" / f"{stem}.npz"
         if path.exists() and not self._overwrite:

@@ -11,12 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from experiments import comparison, config, ingredients, runner, tracking, training
 from experiments.errors import exit_status
 from experiments.progress import clock
-from jaxinit import distances, filters, initializers
+from jaxinit import diagnostics, distances, initializers
 from jaxinit.initializers import ParamsInitializer
 from jaxinit.types import Params
 
@@ -76,10 +75,8 @@ def _drawn(initializer: ParamsInitializer, default: Params) -> Norms:
 
 
 def _relative(params: Params, default: Params) -> Norms:
-    def norm(params: Params, name: str) -> float:
-        return float(np.linalg.norm(np.asarray(filters.get_kernel(params, name))))
-
-    return {name: norm(params, name) / norm(default, name) for name in filters.layer_names(default)}
+    own, theirs = (diagnostics.kernel_norms(tree) for tree in (params, default))
+    return {name: float(norm / theirs[name]) for name, norm in own.items()}
 
 
 def table(norms: Mapping[str, Norms]) -> str:

@@ -75,9 +75,13 @@ def ask(settings: Sweep, made_of: Ingredients) -> Question:
         families = tuning.tuned(list(variants.values()), chosen)
         return Question(list(variants.values()), [shown], families=families)
     figures = [
-        Figure(f"sweep-{name}", f"{group[0].label}: scale, learning rate", names, "sequential")
+        Figure(
+            f"sweep-{name}",
+            f"{group[0].label}: scale, learning rate",
+            tuple(variant.name for variant in group),
+            "sequential",
+        )
         for name, group in groups.items()
-        if (names := tuple(variant.name for variant in group))
     ]
     variants = [variant for group in groups.values() for variant in group]
     baseline = random.name if random.name in groups else variants[0].name

@@ -164,11 +164,11 @@ class Epoch:
         order = jax.random.permutation(order_key, count)
         _, height, width, _ = images.train_images.shape
         live, before = resnet.live_taps(self.network, (height, width)), state
-        norms = diagnostics.kernel_norms(state.params, live=live)
         state = state._replace(
             params=dead_taps.trim(state.params, live),
             optimizer=dead_taps.trim_optimizer(state.optimizer, live),
         )
+        norms = diagnostics.kernel_norms(state.params)
 
         def one(state: State, batch: tuple[Array, Array]) -> tuple[State, Metrics]:
             number, rows = batch
