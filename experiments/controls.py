@@ -25,7 +25,9 @@ STARTS = (
     "gaussian",
     "bootstrap",
     "gabor",
-    "gabor-controls",
+    "random-at-gabor",
+    "gabor-at-default",
+    "frozen",
     "whole",
     "pretrained",
     "pretrained-scaled",
@@ -43,7 +45,8 @@ class Controls(comparison.Experiment):
         "clustered); at-default-norms (clustered, each layer as long as random); shuffled "
         "(clustered, the taps of each filter in another order); gaussian (of the clusters' mean "
         "and covariance); bootstrap (real filters, at both norms); gabor (first layer); "
-        "gabor-controls (its norm or its filters alone, and first layers that are not trained); "
+        "random-at-gabor (its norm alone); gabor-at-default (its filters alone); "
+        "frozen (random and Gabor first layers that are not trained); "
         "whole (whole filters of the source models in the first layer, at both norms); pretrained; "
         "pretrained-scaled (to the clustered norms); live (only taps that met data are clustered)",
         choices=STARTS,
@@ -95,7 +98,7 @@ def ask(settings: Controls, made_of: Ingredients) -> Question:
     for stem, title, groups in (
         ("norms", "Filters or their norms", ("random-at-norms", "at-default-norms", "bootstrap")),
         ("shapes", "What clustered filters have", ("shuffled", "gaussian", "bootstrap", "live")),
-        ("stems", "The first layer", ("gabor", "gabor-controls", "whole")),
+        ("stems", "The first layer", _STEMS),
     ):
         if set(groups) & chosen.keys():
             shown = _names(chosen, ("random", "clustered", *groups) if stem != "stems" else groups)
@@ -152,6 +155,7 @@ def _causes(chosen: dict[str, list[Variant]], settings: Controls) -> list[tuple[
     ]
 
 
+_STEMS = ("gabor", "random-at-gabor", "gabor-at-default", "frozen", "whole")
 _PLAIN = ("random", "clustered", "random-at-norms", "gabor", "pretrained")
 
 
@@ -210,16 +214,6 @@ def _bootstrap(settings: Controls, made_of: Ingredients) -> list[Variant]:
     return [real, _at_norms(real, clustered, made_of)]
 
 
-def _gabor_controls(settings: Controls, made_of: Ingredients) -> list[Variant]:
-    random, gabor = ingredients.random(), ingredients.gabor(1)
-    return [
-        _at_norms(gabor, random, made_of),
-        _at_norms(random, gabor, made_of),
-        _frozen(random, settings),
-        _frozen(gabor, settings),
-    ]
-
-
 def _frozen(base: Variant, settings: Controls) -> Variant:
     return dataclasses.replace(
         base,
@@ -257,7 +251,16 @@ _STARTS: dict[str, Callable[[Controls, Ingredients], list[Variant]]] = {
     ),
     "bootstrap": _bootstrap,
     "gabor": lambda settings, made_of: [ingredients.gabor(1)],
-    "gabor-controls": _gabor_controls,
+    "random-at-gabor": lambda settings, made_of: [
+        _at_norms(ingredients.random(), ingredients.gabor(1), made_of)
+    ],
+    "gabor-at-default": lambda settings, made_of: [
+        _at_norms(ingredients.gabor(1), ingredients.random(), made_of)
+    ],
+    "frozen": lambda settings, made_of: [
+        _frozen(ingredients.random(), settings),
+        _frozen(ingredients.gabor(1), settings),
+    ],
     "whole": _whole,
     "pretrained": lambda settings, made_of: [made_of.pretrained()],
     "pretrained-scaled": _pretrained_scaled,

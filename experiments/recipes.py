@@ -68,9 +68,8 @@ PRESETS = {
         stems=("random", "gabor"),
         stem_scales=(1.0, 12.0),
         bodies=("random", "clustered"),
-        rates=(1.0,),
         **tuning.on_tuning_pairs(
-            comparison.reduced("recipes"), 2, training=config.Training(), seeds=1
+            comparison.reduced("recipes"), 2, training=config.Training(epochs=3), seeds=1
         ),
     ),
     "paper": Recipes(**tuning.on_tuning_pairs(comparison.paper("recipes"), 4)),

@@ -24,7 +24,7 @@ class Sweep(comparison.Experiment):
     """What `experiments.sweep` compares."""
 
     starts: tuple[str, ...] = config.option(
-        ("random", "clustered"),
+        STARTS,
         "what is tuned: random, clustered (each distance), gabor (first layer)",
         choices=STARTS,
     )
@@ -47,14 +47,20 @@ class Sweep(comparison.Experiment):
                 config.check(value > 0, f"--{name} {value} must be positive")
 
 
+_REDUCED = comparison.reduced("sweep")
+_EUCLIDEAN = dataclasses.replace(_REDUCED["clustering"], distances=("euclidean",))
 PRESETS = {
     "quick": Sweep(
-        scales=(0.35,), rates=(3.0,), **tuning.on_tuning_pairs(comparison.quick("sweep"), 1)
+        starts=("random", "clustered"),
+        scales=(0.35,),
+        rates=(3.0,),
+        **tuning.on_tuning_pairs(comparison.quick("sweep"), 1),
     ),
     "reduced": Sweep(
-        scales=(0.2, 0.5, 1.0, 2.0),
+        scales=(0.5, 1.0),
+        rates=(0.33, 1.0, 3.0),
         **tuning.on_tuning_pairs(
-            comparison.reduced("sweep"), 2, training=config.Training(), seeds=1
+            _REDUCED | {"clustering": _EUCLIDEAN}, 2, training=config.Training(), seeds=1
         ),
     ),
     "paper": Sweep(**tuning.on_tuning_pairs(comparison.paper("sweep"), 4)),

@@ -23,7 +23,7 @@ def test_every_start_is_swept_alike():
     names = [v.name for v in ask(scales=(0.1, 2.0), rates=(1.0, 3.0)).variants]
     assert names == [
         f"{start}{change}"
-        for start in ("random", "euclidean-k3", "fourier-k3")
+        for start in ("random", "euclidean-k3", "fourier-k3", "gabor-1")
         for change in ("", "-x0.1", "-x2", "-rate-0.03")
     ]
 
@@ -31,7 +31,7 @@ def test_every_start_is_swept_alike():
 def test_scales_are_those_of_the_default_start():
     made_of = NoModels()
     variants = {v.name: v for v in sweep.ask(sweep.Sweep(), made_of).variants}
-    for name in ("random-x0.35", "euclidean-k3-x0.35", "fourier-k3-x0.35"):
+    for name in ("random-x0.35", "euclidean-k3-x0.35", "fourier-k3-x0.35", "gabor-1-x0.35"):
         tree = variants[name].make()(jax.random.key(0), made_of.params)
         assert norm(tree) == pytest.approx(0.35 * norm(made_of.params), rel=1e-5)
     rated = variants["random-rate-0.1"].training

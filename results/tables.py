@@ -1,0 +1,199 @@
+"""Writes the tables of READMEs from the summaries in this folder.
+
+    python results/tables.py README.md results/README.md
+
+Fills what lies between `<!-- table: KIND FOLDER … -->` and `<!-- end -->`, where KIND is a function
+below and FOLDER one beside this file. With `--check` it writes nothing, and fails where a table is
+out of date.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments import reference, statistics, summaries
+from experiments.errors import UserError, exit_status
+from experiments.tracking import RunRecord
+
+_HERE = Path(__file__).parent
+# Their clusters are of ten source models.
+_AUTHORS = {
+    "random": reference.RANDOM,
+    "pretrained": reference.PRETRAINED,
+    "gabor-1": reference.for_gabor(1),
+    "euclidean-k3": reference.for_clusters("euclidean", 3),
+}
+_BLOCK = re.compile(r"(<!-- table: ([^\n]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def starts(folder: str) -> str:
+    """Every start: final accuracy, difference from the baseline, early epochs, time to accuracy."""
+    records, shown = _read(folder)
+    baseline, labels = shown["baseline"], shown["labels"]
+    levels = statistics.finals(records, baseline)
+    rows = [
+        "| start | n | final accuracy, % | difference, 95 % interval | after 1 epoch | after 3 | "
+        "training loss | epochs to random’s final |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, label in labels.items():
+        runs = [r for r in records if r.variant == name and r.stopped is None]
+        reached = [statistics.epochs_to(r, levels[r.task, r.seed]) for r in runs]
+        epochs = [epoch for epoch in reached if epoch is not None]
+        late = len(reached) - len(epochs)
+        rows.append(
+            _row(
+                label,
+                str(len(runs)),
+                statistics.mean_std([statistics.final(r) for r in runs]),
+                "–" if name == baseline else _difference(records, name, baseline),
+                *(_mean([r.curves["val_acc_top1"][epoch - 1] for r in runs]) for epoch in (1, 3)),
+                _mean([statistics.final(r, "train_loss") for r in runs], digits=2),
+                (_mean(epochs) if epochs else "–") + (f" ({late} never)" if late else ""),
+            )
+        )
+    return "\n".join(rows)
+
+
+def verdicts(folder: str, family: str) -> str:
+    """The comparisons of one family, with what they settle by the rule of `PLAN.md`."""
+    records, shown = _read(folder)
+    contrasts = {f["stem"]: f["contrasts"] for f in shown["families"]}.get(family)
+    if contrasts is None:
+        raise UserError(f"results/{folder} has no comparisons {family!r}")
+    words = {(name, other): asked for asked, name, other in contrasts}
+    rows = [
+        "| what is compared | tasks | difference, 95 % interval | corrected p | better on a task | "
+        "detectable | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for one in statistics.compare(records, list(words)):
+        rows.append(
+            _row(
+                words[one.variant, one.baseline],
+                str(one.tasks),
+                _difference(records, one.variant, one.baseline),
+                f"{one.adjusted:.3f}",
+                f"{one.improvement:.0%}".replace("%", " %"),
+                f"{one.detectable:.1f}",
+                f"**{statistics.verdict(one)}**",
+            )
+        )
+    return "\n".join(rows)
+
+
+def protocols(fresh: str, sequential: str) -> str:
+    """Final accuracies and differences from random: fresh runs, runs carried over, the authors'."""
+    (own, shown), (carried, _) = _read(fresh), _read(sequential)
+    baseline = shown["baseline"]
+    rows = ["| start | fresh | carried over | authors, carried over |", "|---|---|---|---|"]
+    for name, label in shown["labels"].items():
+        cells = [
+            f"{_mean(list(statistics.finals(records, name).values()))}"
+            + ("" if name == baseline else f" ({_difference(records, name, baseline)})")
+            for records in (own, carried)
+            if statistics.finals(records, name)
+        ]
+        if len(cells) == 2:
+            rows.append(_row(label, *cells, _published(name)))
+    return "\n".join(rows)
+
+
+def tried(folder: str, most: str = "99") -> str:
+    """The variants of an experiment by their mean final accuracy, the best first."""
+    records, shown = _read(folder)
+    groups = statistics.by_variant(records)
+    finished = {name: [r for r in groups[name] if r.stopped is None] for name in shown["labels"]}
+    means = {
+        name: float(np.mean([statistics.final(r) for r in runs])) if runs else -np.inf
+        for name, runs in finished.items()
+    }
+    rows = ["| start | n | stopped | final accuracy, % | training loss |", "|---|---|---|---|---|"]
+    for name in sorted(means, key=lambda name: -means[name])[: int(most)]:
+        rows.append(
+            _row(
+                shown["labels"][name],
+                str(len(finished[name])),
+                str(len(groups[name]) - len(finished[name])),
+                _mean([statistics.final(r) for r in finished[name]]),
+                _mean([statistics.final(r, "train_loss") for r in finished[name]], digits=2),
+            )
+        )
+    return "\n".join(rows)
+
+
+KINDS: dict[str, Callable[..., str]] = {
+    function.__name__: function for function in (starts, verdicts, protocols, tried)
+}
+
+
+def filled(text: str) -> str:
+    """Returns a text with every table made anew."""
+
+    def fill(match: re.Match[str]) -> str:
+        kind, *arguments = match[2].split()
+        if kind not in KINDS:
+            raise UserError(f"there is no table {kind!r}: take one of {', '.join(KINDS)}")
+        return f"{match[1]}{KINDS[kind](*arguments)}\n{match[3]}"
+
+    return _BLOCK.sub(fill, text)
+
+
+def _read(folder: str) -> tuple[list[RunRecord], dict[str, Any]]:
+    return summaries.read_summary(summaries.find(_HERE / folder))
+
+
+def _difference(records: Sequence[RunRecord], name: str, baseline: str) -> str:
+    pairs = statistics.paired_differences(records, name, baseline)
+    if not pairs:
+        return "–"
+    values = statistics.task_means(pairs)
+    low, high = statistics.interval(values)
+    bounds = f" [{low:+.1f}, {high:+.1f}]" if np.isfinite(low) else ""
+    return f"{values.mean():+.1f}{bounds}".replace("-", "−")
+
+
+def _published(name: str) -> str:
+    """The authors' final accuracy, and its difference from random after as many epochs."""
+    theirs = _AUTHORS.get(name)
+    if theirs is None:
+        return "–"
+    curve = reference.curve(theirs)
+    level, base = (
+        float(np.mean(values[-statistics.LAST_EPOCHS :]))
+        for values in (curve, reference.curve(reference.RANDOM)[: len(curve)])
+    )
+    difference = "" if theirs == reference.RANDOM else f" ({level - base:+.1f})"
+    return f"{level:.1f}{difference.replace('-', '−')}"
+
+
+def _mean(values: Sequence[float], digits: int = 1) -> str:
+    return f"{np.mean(values):.{digits}f}" if len(values) else "–"
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Fills or checks the files named."""
+    check = "--check" in arguments
+    files = [Path(argument) for argument in arguments if argument != "--check"]
+    with exit_status():
+        if not files:
+            raise UserError("no files: say python results/tables.py README.md results/README.md")
+        for file in files:
+            text = file.read_text(encoding="utf-8")
+            made = filled(text)
+            if check and made != text:
+                raise UserError(f"{file} has a table out of date: run results/tables.py on it")
+            if not check:
+                file.write_text(made, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,61 @@
+"""The tables of the READMEs, which are made of the recorded runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import tracking
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "results" / "tables.py"
+
+
+def tables(*arguments):
+    return subprocess.run(
+        [sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT
+    )
+
+
+def test_the_readmes_hold_what_the_runs_say():
+    found = tables("--check", "README.md", "results/README.md")
+    assert found.returncode == 0, found.stderr
+
+
+def test_a_table_is_of_the_recorded_runs(tmp_path):
+    file = tmp_path / "page.md"
+    file.write_text("<!-- table: starts cifar100-controls -->\n<!-- end -->\nafter\n")
+    assert tables(file).returncode == 0
+    text = file.read_text()
+    runs = [
+        tracking.read(path)
+        for path in sorted(ROOT.glob("results/cifar100-controls/runs/*.gabor-1.*.json"))
+    ]
+    finals = [np.mean(run.curves["val_acc_top1"][-3:]) for run in runs]
+    row = next(line for line in text.splitlines() if line.startswith("| Gabor, 1 layer |"))
+    assert row.split(" | ")[1:3] == [
+        str(len(runs)),
+        f"{np.mean(finals):.1f} ± {np.std(finals, ddof=1):.1f}",
+    ]
+    assert text.endswith("<!-- end -->\nafter\n")
+    assert tables("--check", file).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("<!-- table: starts cifar100-controls -->\nold\n<!-- end -->\n", "out of date"),
+        ("<!-- table: sums cifar100-controls -->\n<!-- end -->\n", "no table 'sums'"),
+        ("<!-- table: starts nowhere -->\n<!-- end -->\n", "no summary"),
+    ],
+)
+def test_what_cannot_be_filled_is_said(tmp_path, text, said):
+    file = tmp_path / "page.md"
+    file.write_text(text)
+    found = tables("--check", file)
+    assert found.returncode == 2
+    assert said in found.stderr
+    assert "Traceback" not in found.stderr
+    assert file.read_text() == text
