@@ -171,7 +171,7 @@ def _published(name: str) -> str:
     return f"{level:.1f}{difference.replace('-', '−')}"
 
 
-def _mean(values: Sequence[float], digits: int = 1) -> str:
+def _mean(values: Sequence[Any], digits: int = 1) -> str:
     return f"{np.mean(values):.{digits}f}" if len(values) else "–"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import tracking
+from experiments import statistics, tracking
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "results" / "tables.py"
@@ -33,7 +33,7 @@ def test_a_table_is_of_the_recorded_runs(tmp_path):
         tracking.read(path)
         for path in sorted(ROOT.glob("results/cifar100-controls/runs/*.gabor-1.*.json"))
     ]
-    finals = [np.mean(run.curves["val_acc_top1"][-3:]) for run in runs]
+    finals = [statistics.final(run) for run in runs]
     row = next(line for line in text.splitlines() if line.startswith("| Gabor, 1 layer |"))
     assert row.split(" | ")[1:3] == [
         str(len(runs)),
