@@ -67,9 +67,10 @@ PRESETS = {
     "reduced": Recipes(
         stems=("random", "gabor"),
         stem_scales=(1.0, 12.0),
-        bodies=("random", "clustered"),
+        bodies=("random",),
+        rates=(1.0,),
         **tuning.on_tuning_pairs(
-            comparison.reduced("recipes"), 2, training=config.Training(epochs=3), seeds=1
+            comparison.reduced("recipes"), 2, training=config.Training(), seeds=1
         ),
     ),
     "paper": Recipes(**tuning.on_tuning_pairs(comparison.paper("recipes"), 4)),

@@ -57,6 +57,7 @@ PRESETS = {
         **tuning.on_tuning_pairs(comparison.quick("sweep"), 1),
     ),
     "reduced": Sweep(
+        starts=("random", "clustered"),
         scales=(0.5, 1.0),
         rates=(0.33, 1.0, 3.0),
         **tuning.on_tuning_pairs(
