@@ -45,7 +45,9 @@ class Recipes(comparison.Experiment):
     )
     clusters: int = config.option(10, "number of clusters")
     best_of: str | None = config.option(
-        None, "folder where recipes have run: only the best recipe and random start there"
+        None,
+        "folder where recipes have run: only what was best there, after --epochs, of the recipes "
+        "and of the random starts",
     )
 
     def __post_init__(self) -> None:
@@ -93,19 +95,23 @@ class Recipe:
         return self.stem == self.body == "random"
 
 
+_AS_IT_IS = Recipe("random", 1.0, "random", 1.0, 1.0)  # random filters at their own norms
+
+
 def ask(settings: Recipes, made_of: Ingredients) -> Question:
     """Lists random initialisation and every recipe, or the best two of them."""
     random = ingredients.random()
     grid = itertools.product(
         settings.stems, settings.stem_scales, settings.bodies, settings.body_scales, settings.rates
     )
-    recipes = [Recipe(*one) for one in grid]
+    recipes = [recipe for one in grid if (recipe := Recipe(*one)) != _AS_IT_IS]
     variants = {recipe: _variant(recipe, settings, made_of) for recipe in recipes}
     shown, families = [random, *variants.values()], []
     if settings.best_of is not None:
         tuning.check_apart(settings, settings.best_of)
+        epochs = settings.training.epochs
         randoms = [random, *(v for recipe, v in variants.items() if recipe.is_random)]
-        bests = [tuning.best(of, Path(settings.best_of)) for of in (randoms, shown)]
+        bests = [tuning.best(of, Path(settings.best_of), epochs) for of in (randoms, shown)]
         shown = list({variant.name: variant for variant in (random, *bests)}.values())
         families = tuning.tuned(shown, bests[0])
     names = tuple(variant.name for variant in shown)

@@ -37,7 +37,8 @@ class Sweep(comparison.Experiment):
         (0.33, 1.0, 3.0, 10.0), "learning rates to try, as multiples of --learning-rate"
     )
     best_of: str | None = config.option(
-        None, "folder of a sweep that has run: only what was best there of each start"
+        None,
+        "folder of a sweep that has run: only what was best there, after --epochs, of each start",
     )
 
     def __post_init__(self) -> None:
@@ -75,7 +76,8 @@ def ask(settings: Sweep, made_of: Ingredients) -> Question:
     if settings.best_of is not None:
         tuning.check_apart(settings, settings.best_of)
         config.check("random" in groups, "--best-of compares with random: leave it in --starts")
-        bests = [tuning.best(group, Path(settings.best_of)) for group in groups.values()]
+        epochs = settings.training.epochs
+        bests = [tuning.best(group, Path(settings.best_of), epochs) for group in groups.values()]
         variants = {variant.name: variant for variant in (random, *bests)}
         shown = Figure("tuned", "What was best of each start", tuple(variants))
         chosen = bests[list(groups).index("random")]

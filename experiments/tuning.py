@@ -11,6 +11,7 @@ from experiments.comparison import Family
 from experiments.config import check
 from experiments.errors import UserError
 from experiments.runner import Variant
+from experiments.tracking import RunRecord
 
 PAIRS = ((2, 4), (3, 5), (4, 6), (5, 8))  # those of the paper's search
 _HALF = 10  # superclasses, from 0, that tuning may see
@@ -49,16 +50,23 @@ def check_apart(settings: comparison.Experiment, best_of: str) -> None:
     )
 
 
-def best(variants: Sequence[Variant], folder: Path) -> Variant:
-    """Chooses the variant that ended highest on average in the summary of a folder.
+def best(variants: Sequence[Variant], folder: Path, epochs: int) -> Variant:
+    """Chooses the variant that was highest on average in the summary of a folder.
 
     One of which a run stopped, or is missing where another has it, is never chosen.
+
+    Args:
+        variants: Those to choose from.
+        folder: Where they have run.
+        epochs: After how many epochs, or at the end where the runs had fewer: a mean over the last
+            three up to there, as everywhere.
 
     Raises:
         UserError: The folder has no summary, no variant that finished all, runs that started
             otherwise, or runs on superclasses of the comparison.
     """
     records, _ = summaries.read_summary(summaries.find(folder))
+    records = [_cut(record, epochs) for record in records]
     for task in sorted({record.task for record in records}):
         found = re.fullmatch(r"pair-(\d+)-(\d+)", task)
         if found is None or max(map(int, found.groups())) >= _HALF:
@@ -83,6 +91,12 @@ def best(variants: Sequence[Variant], folder: Path) -> Variant:
             "their end: try others"
         )
     return max(whole, key=lambda v: sum(finals[v.name].values()))
+
+
+def _cut(record: RunRecord, epochs: int) -> RunRecord:
+    """The first epochs of a run."""
+    curves = {name: values[:epochs] for name, values in record.curves.items()}
+    return dataclasses.replace(record, curves=curves)
 
 
 def tuned(bests: Sequence[Variant], baseline: Variant) -> list[Family]:

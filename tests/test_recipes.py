@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import recipes, runner, summaries
+from experiments import config, recipes, runner, summaries
 from jaxinit import filters
 from tests.small import run
 from tests.test_controls_experiment import NoModels, assert_parallel, drawn, norm
@@ -67,6 +67,39 @@ def test_the_best_recipe_meets_the_best_random_start(tmp_path):
     assert [v.name for v in question.variants] == ["random", best_random, best]
     contrasts = [row[1:] for row in question.families[0].contrasts]
     assert contrasts == [("random", best_random), (best, best_random)]
+
+
+def test_the_best_is_chosen_after_as_many_epochs(tmp_path):
+    early, late = "gabor-1-x12.random-x0.35.rate-0.01", "random-x12.random-x0.35.rate-0.01"
+    curves = {
+        early: [30.0, 40.0, 50.0, 51.0, 52.0, 53.0],
+        late: [10.0, 20.0, 30.0, 60.0, 70.0, 80.0],
+    }
+    variants = ask().variants
+    records = [
+        run(
+            variant.name,
+            curves.get(variant.name, [5.0] * 6),
+            task="pair-2-4",
+            experiment="recipes",
+            settings={"data_set": "cifar100", "initializer": variant.settings},
+        )
+        for variant in variants
+    ]
+    summaries.write_summary(records, tmp_path)
+    for epochs, best in ((3, early), (6, late), (9, late)):
+        question = ask(
+            best_of=str(tmp_path),
+            evaluation=runner.Evaluation(output="elsewhere"),
+            training=config.Training(epochs=epochs),
+        )
+        assert question.variants[-1].name == best
+
+
+def test_random_filters_at_their_own_norms_are_the_start_as_it_is():
+    own = {"stem_scales": (1.0,), "body_scales": (1.0, 0.35), "bodies": ("random",)}
+    names = [v.name for v in ask(stems=("random",), rates=(1.0,), **own).variants]
+    assert names == ["random", "random-x1.random-x0.35.rate-0.01"]
 
 
 def test_the_same_key_draws_the_same_recipe_under_jit():
