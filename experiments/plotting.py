@@ -23,6 +23,7 @@ _BASELINE = "#000000"
 _QUIET = "#666666"
 _MARKERS = ("", "o", "^", "s")  # a second round of the colours is told apart by these
 _BANDS = 4  # more bands than these hide each other: bars behind the last epoch then
+_NORM_TICKS = (1, 1.2, 1.5, 2, 3, 5, 8)  # of each power of ten
 _BAR_STEP = 0.017  # from one such bar to the next, as a share of the epochs
 
 STYLE: dict[Any, Any] = {
@@ -389,11 +390,12 @@ def norms_figure(
                 axes.plot(epochs, values, label=labels[variant], lw=1.6, **style)
             axes.set_title(layer, fontsize=10)
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(ticker.ScalarFormatter())
-            axes.yaxis.set_minor_formatter(ticker.ScalarFormatter())
+            axes.yaxis.set_major_locator(ticker.LogLocator(subs=_NORM_TICKS))
+            axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_minor_locator(ticker.NullLocator())
             axes.set_xlabel("epochs trained")
         panels[0].set_ylabel("norm of the taps that meet data")
-        figure.subplots_adjust(left=0.07, right=0.99, top=0.8, bottom=0.33, wspace=0.3)
+        figure.subplots_adjust(left=0.07, right=0.99, top=0.8, bottom=0.27, wspace=0.3)
         handles, names = panels[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="lower left", ncols=3, fontsize=8.5, frameon=False)
         headings(figure, title, subtitle)
