@@ -47,53 +47,46 @@ def test_settings_tell_recipes_apart():
     assert len(seen) == len(variants)
 
 
-def test_the_best_recipe_meets_the_best_random_start(tmp_path):
+def chosen(folder, curves, epochs):
+    """What is chosen, for so many epochs, of recipes with these curves; all others are flat at 5."""
     variants = ask().variants
-    best = "gabor-1-x12.euclidean-k10-x0.35.rate-0.01"
-    best_random = "random-x12.random-x0.35.rate-0.03"
-    points = {best: 70.0, best_random: 60.0}
+    length = max(map(len, curves.values()))
     records = [
         run(
             variant.name,
-            [points.get(variant.name, 50.0)] * 3,
+            curves.get(variant.name, [5.0] * length),
             task="pair-2-4",
             experiment="recipes",
             settings={"data_set": "cifar100", "initializer": variant.settings},
         )
         for variant in variants
     ]
-    summaries.write_summary(records, tmp_path)
-    question = ask(best_of=str(tmp_path), evaluation=runner.Evaluation(output="elsewhere"))
+    summaries.write_summary(records, folder)
+    return ask(
+        best_of=str(folder),
+        evaluation=runner.Evaluation(output="elsewhere"),
+        training=config.Training(epochs=epochs),
+    )
+
+
+def test_the_best_recipe_meets_the_best_random_start(tmp_path):
+    best = "gabor-1-x12.euclidean-k10-x0.35.rate-0.01"
+    best_random = "random-x12.random-x0.35.rate-0.03"
+    question = chosen(tmp_path, {best: [70.0] * 3, best_random: [60.0] * 3}, epochs=15)
     assert [v.name for v in question.variants] == ["random", best_random, best]
     contrasts = [row[1:] for row in question.families[0].contrasts]
     assert contrasts == [("random", best_random), (best, best_random)]
 
 
-def test_the_best_is_chosen_after_as_many_epochs(tmp_path):
+@pytest.mark.parametrize("epochs", [3, 6, 9])
+def test_the_best_is_chosen_after_as_many_epochs(tmp_path, epochs):
     early, late = "gabor-1-x12.random-x0.35.rate-0.01", "random-x12.random-x0.35.rate-0.01"
     curves = {
         early: [30.0, 40.0, 50.0, 51.0, 52.0, 53.0],
         late: [10.0, 20.0, 30.0, 60.0, 70.0, 80.0],
     }
-    variants = ask().variants
-    records = [
-        run(
-            variant.name,
-            curves.get(variant.name, [5.0] * 6),
-            task="pair-2-4",
-            experiment="recipes",
-            settings={"data_set": "cifar100", "initializer": variant.settings},
-        )
-        for variant in variants
-    ]
-    summaries.write_summary(records, tmp_path)
-    for epochs, best in ((3, early), (6, late), (9, late)):
-        question = ask(
-            best_of=str(tmp_path),
-            evaluation=runner.Evaluation(output="elsewhere"),
-            training=config.Training(epochs=epochs),
-        )
-        assert question.variants[-1].name == best
+    question = chosen(tmp_path, curves, epochs)
+    assert question.variants[-1].name == (early if epochs == 3 else late)
 
 
 def test_random_filters_at_their_own_norms_are_the_start_as_it_is():
