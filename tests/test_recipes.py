@@ -48,7 +48,7 @@ def test_settings_tell_recipes_apart():
 
 
 def chosen(folder, curves, epochs):
-    """What is chosen, for so many epochs, of recipes with these curves; all others are flat at 5."""
+    """What is chosen, for so many epochs, of recipes with these curves; others are flat at 5."""
     variants = ask().variants
     length = max(map(len, curves.values()))
     records = [
