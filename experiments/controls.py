@@ -34,6 +34,11 @@ STARTS = (
     "live",
 )
 
+# What the plan names, whatever else is asked for.
+_CLUSTERS = (2, 3, 10)
+_DISTANCES = ("euclidean", "fourier")
+_PLANNED = ingredients.Clustering(distances=_DISTANCES)
+
 
 @dataclasses.dataclass(frozen=True)
 class Controls(comparison.Experiment):
@@ -51,10 +56,10 @@ class Controls(comparison.Experiment):
         "pretrained-scaled (to the clustered norms); live (only taps that met data are clustered)",
         choices=STARTS,
     )
-    clusters: tuple[int, ...] = config.option((2, 3, 10), "numbers of clusters")
+    clusters: tuple[int, ...] = config.option(_CLUSTERS, "numbers of clusters")
     controlled: int = config.option(3, "number of clusters that the controls are of")
     controlled_distances: tuple[str, ...] = config.option(
-        ("euclidean", "fourier"),
+        _DISTANCES,
         "distances whose clusters the controls are of",
         choices=ingredients.DISTANCES,
     )
@@ -108,33 +113,39 @@ def ask(settings: Controls, made_of: Ingredients) -> Question:
         "pretrained": reference.PRETRAINED,
         "gabor-1": reference.for_gabor(1),
     }
-    return Question(list(variants.values()), figures, authors, families=_families(chosen, settings))
+    families = _families(variants, settings, made_of)
+    return Question(list(variants.values()), figures, authors, families=families)
 
 
-def _families(chosen: dict[str, list[Variant]], settings: Controls) -> list[Family]:
-    """The comparisons of `results/PLAN.md`."""
-    variants = {variant.name: variant for group in chosen.values() for variant in group}
-    main = {f"{d}-k{settings.controlled}" for d in settings.clustering.distances}
-    main |= {v.name for v in chosen.get("random-at-norms", [])[:1]} | {"gabor-1", "pretrained"}
+def _families(
+    variants: dict[str, Variant], settings: Controls, made_of: Ingredients
+) -> list[Family]:
+    """The comparisons of `results/PLAN.md`: all of them, as those that have not run count, too."""
+    planned = dataclasses.replace(
+        settings, clusters=_CLUSTERS, controlled_distances=_DISTANCES, clustering=_PLANNED
+    )
+    groups = {name: make(planned, made_of) for name, make in _STARTS.items()}
+    known = {variant.name: variant for group in groups.values() for variant in group} | variants
+    bases = [made_of.clustered(distance, settings.controlled) for distance in _DISTANCES]
+    main = [base.name for base in bases]
+    main += [f"random-at-{main[0]}", "gabor-1", "pretrained"]
 
     def against_random(names: Sequence[str]) -> list[tuple[str, str, str]]:
-        return [(variants[name].label, name, "random") for name in names]
+        return [(known[name].label, name, "random") for name in names]
 
-    others = [name for name in variants if name not in {"random", *main}]
-    causes = [row for row in _causes(chosen, settings) if variants.keys() >= set(row[1:])]
-    families = [
-        Family("main", "Against random", against_random([n for n in variants if n in main])),
-        Family("further", "Further starts against random", against_random(others)),
+    further = [name for name in known if name not in {"random", *main}]
+    causes = [row for row in _causes(bases) if known.keys() >= set(row[1:])]
+    return [
+        Family("main", "Against random", against_random(main)),
+        Family("further", "Further starts against random", against_random(further)),
         Family("causes", "What it is due to", causes),
     ]
-    return [family for family in families if family.contrasts]
 
 
-def _causes(chosen: dict[str, list[Variant]], settings: Controls) -> list[tuple[str, str, str]]:
+def _causes(bases: Sequence[Variant]) -> list[tuple[str, str, str]]:
     """Asks of each property whether it is what helps."""
     rows = []
-    names = [f"{distance}-k{settings.controlled}" for distance in settings.controlled_distances]
-    for base in (v for v in chosen.get("clustered", []) if v.name in names):
+    for base in bases:
         name, label = base.name, base.label
         rows += [
             (f"{label}: its filters, norms being equal", name, f"random-at-{name}"),

@@ -6,6 +6,7 @@ then runs the best recipe and the best random start on the tasks given with `--p
 
 import dataclasses
 import itertools
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,7 +55,9 @@ class Recipes(comparison.Experiment):
         config.check(self.clusters >= 1, f"--clusters {self.clusters} is too small: say 1 or more")
         for name in ("stem_scales", "body_scales", "rates"):
             for value in getattr(self, name):
-                config.check(value > 0, f"--{name.replace('_', '-')} {value} must be positive")
+                config.check(
+                    0 < value < math.inf, f"--{name.replace('_', '-')} {value} must be positive"
+                )
 
 
 PRESETS = {
@@ -109,9 +112,8 @@ def ask(settings: Recipes, made_of: Ingredients) -> Question:
     shown, families = [random, *variants.values()], []
     if settings.best_of is not None:
         tuning.check_apart(settings, settings.best_of)
-        epochs = settings.training.epochs
         randoms = [random, *(v for recipe, v in variants.items() if recipe.is_random)]
-        bests = [tuning.best(of, Path(settings.best_of), epochs) for of in (randoms, shown)]
+        bests = [tuning.best(of, Path(settings.best_of), settings) for of in (randoms, shown)]
         shown = list({variant.name: variant for variant in (random, *bests)}.values())
         families = tuning.tuned(shown, bests[0])
     names = tuple(variant.name for variant in shown)

@@ -6,6 +6,7 @@ each start, on the tasks given with `--pairs`.
 """
 
 import dataclasses
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,7 +46,7 @@ class Sweep(comparison.Experiment):
         config.check(self.clusters >= 1, f"--clusters {self.clusters} is too small: say 1 or more")
         for name in ("scales", "rates"):
             for value in getattr(self, name):
-                config.check(value > 0, f"--{name} {value} must be positive")
+                config.check(0 < value < math.inf, f"--{name} {value} must be positive")
 
 
 _REDUCED = comparison.reduced("sweep")
@@ -76,8 +77,7 @@ def ask(settings: Sweep, made_of: Ingredients) -> Question:
     if settings.best_of is not None:
         tuning.check_apart(settings, settings.best_of)
         config.check("random" in groups, "--best-of compares with random: leave it in --starts")
-        epochs = settings.training.epochs
-        bests = [tuning.best(group, Path(settings.best_of), epochs) for group in groups.values()]
+        bests = [tuning.best(group, Path(settings.best_of), settings) for group in groups.values()]
         variants = {variant.name: variant for variant in (random, *bests)}
         shown = Figure("tuned", "What was best of each start", tuple(variants))
         chosen = bests[list(groups).index("random")]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,23 +50,24 @@ def check_apart(settings: comparison.Experiment, best_of: str) -> None:
     )
 
 
-def best(variants: Sequence[Variant], folder: Path, epochs: int) -> Variant:
+def best(variants: Sequence[Variant], folder: Path, settings: comparison.Experiment) -> Variant:
     """Chooses the variant that was highest on average in the summary of a folder.
 
-    One of which a run stopped, or is missing where another has it, is never chosen.
+    One of which a run stopped, or is missing where another has it, is never chosen. Runs are judged
+    after as many epochs as are to be trained, or at their end where they had fewer, by the mean of
+    the last three up to there.
 
     Args:
         variants: Those to choose from.
         folder: Where they have run.
-        epochs: After how many epochs, or at the end where the runs had fewer: a mean over the last
-            three up to there, as everywhere.
+        settings: How the chosen will be trained, and on what.
 
     Raises:
-        UserError: The folder has no summary, no variant that finished all, runs that started
-            otherwise, or runs on superclasses of the comparison.
+        UserError: The folder has no summary, no variant that finished all, runs that started or
+            were trained otherwise, or runs on superclasses of the comparison.
     """
     records, _ = summaries.read_summary(summaries.find(folder))
-    records = [_cut(record, epochs) for record in records]
+    records = [_cut(record, settings.training.epochs) for record in records]
     for task in sorted({record.task for record in records}):
         found = re.fullmatch(r"pair-(\d+)-(\d+)", task)
         if found is None or max(map(int, found.groups())) >= _HALF:
@@ -74,23 +75,58 @@ def best(variants: Sequence[Variant], folder: Path, epochs: int) -> Variant:
                 f"--best-of {folder} ran on {task}, which tuning must not see: give a run on pairs "
                 f"of superclasses 0 to {_HALF - 1}"
             )
+    seen, own = {r.settings.get("data_set") for r in records}, settings.data.dataset
+    if settings.evaluation.whole:
+        check(
+            own not in seen,
+            f"all classes of {own} hold those that --best-of {folder} was tuned on: give --pairs, "
+            "or another --dataset",
+        )
+    else:
+        check(seen == {own}, f"--best-of {folder} ran on {', '.join(map(str, seen))}, not on {own}")
     for variant in variants:
-        own = [r.settings.get("initializer", {}) for r in records if r.variant == variant.name]
-        asked = tracking.identity(variant.settings, variant.name, 0)
-        if not own or any(tracking.identity(s, variant.name, 0) != asked for s in own):
-            said = "that started otherwise" if own else "that has not run"
+        own = [record.settings for record in records if record.variant == variant.name]
+        wrong = (
+            "has not run"
+            if not own
+            else "started otherwise"
+            if any(_named(s.get("initializer", {})) != _named(variant.settings) for s in own)
+            else "was trained otherwise"
+            if any(_trained(s) != _trained(_asked(variant, settings)) for s in own)
+            else None
+        )
+        if wrong:
             raise UserError(
-                f"--best-of {folder} has a {variant.name} {said}: give the same options as there"
+                f"--best-of {folder} has a {variant.name} that {wrong}: give the same options as "
+                "there"
             )
     finals = {v.name: statistics.finals(records, v.name) for v in variants}
-    most = max(len(values) for values in finals.values())
-    whole = [v for v in variants if most and len(finals[v.name]) == most]
+    every = {(record.task, record.seed) for record in records}
+    whole = [v for v in variants if finals[v.name].keys() == every]
     if not whole:
         raise UserError(
             f"--best-of {folder} has no start like {variants[0].name} of which all runs went to "
             "their end: try others"
         )
     return max(whole, key=lambda v: sum(finals[v.name].values()))
+
+
+def _named(initializer: dict[str, Any]) -> str:
+    return tracking.identity(initializer, "", 0)
+
+
+def _asked(variant: Variant, settings: comparison.Experiment) -> dict[str, Any]:
+    """What is recorded of the training of a variant, in part."""
+    described = (variant.training or settings.training).described()
+    return {"protocol": settings.evaluation.protocol, **described}
+
+
+def _trained(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be alike; of the epochs only where the rates depend on how many there will be."""
+    training = dict(settings.get("training", {}))
+    if training.get("schedule") != "cosine":
+        training.pop("epochs", None)
+    return {name: settings.get(name) for name in ("network", "protocol")} | training
 
 
 def _cut(record: RunRecord, epochs: int) -> RunRecord:

@@ -130,3 +130,19 @@ def test_the_preset_for_two_cores_asks_the_main_questions():
     ]  # fmt: skip
     assert (len(reduced.evaluation.pairs), reduced.evaluation.seeds) == (10, 1)
     assert reduced.training == controls.PRESETS["paper"].training
+
+
+def test_what_was_not_asked_for_counts_as_a_comparison():
+    """Families are the plan's, so that p values are corrected for it, whatever was run."""
+    whole, part = (
+        controls.ask(settings, NoModels()).families
+        for settings in (
+            controls.Controls(),
+            controls.Controls(
+                starts=("random", "gabor"), controlled_distances=("fourier",), clusters=(3,)
+            ),
+        )
+    )
+    assert [family.stem for family in part] == ["main", "further", "causes"]
+    for ours, all_of_them in zip(part, whole, strict=True):
+        assert sorted(ours.contrasts) == sorted(all_of_them.contrasts)

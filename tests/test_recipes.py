@@ -8,6 +8,7 @@ from experiments import config, recipes, runner, summaries
 from jaxinit import filters
 from tests.small import run
 from tests.test_controls_experiment import NoModels, assert_parallel, drawn, norm
+from tests.test_sweep import conditions
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -57,7 +58,7 @@ def chosen(folder, curves, epochs):
             curves.get(variant.name, [5.0] * length),
             task="pair-2-4",
             experiment="recipes",
-            settings={"data_set": "cifar100", "initializer": variant.settings},
+            settings=conditions(variant),
         )
         for variant in variants
     ]

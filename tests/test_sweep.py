@@ -1,9 +1,11 @@
 """The sweep: what is tried of each start, and how the best is chosen."""
 
+import dataclasses
+
 import jax
 import pytest
 
-from experiments import runner, summaries, sweep
+from experiments import config, runner, summaries, sweep
 from experiments.errors import UserError
 from tests.small import run
 from tests.test_controls_experiment import NoModels, norm
@@ -39,17 +41,24 @@ def test_scales_are_those_of_the_default_start():
     assert rated.learning_rate == pytest.approx(0.1)
 
 
+def conditions(variant, epochs=15, **changes):
+    """What is recorded with a run of a variant, in part."""
+    trained = dataclasses.replace(variant.training or config.Training(), epochs=epochs, **changes)
+    common = {"data_set": "procedural", "protocol": "fresh", "initializer": variant.settings}
+    return {**common, **trained.described()}
+
+
 @pytest.fixture
 def folder(tmp_path):
     finals = {"random": 50.0, "random-x0.5": 52.0, "random-rate-0.03": 99.0}
-    starts = {v.name: v.settings for v in ask(**OPTIONS).variants}
+    starts = {v.name: v for v in ask(**OPTIONS).variants}
     records = [
         run(
             name,
             [value + task] * 3,
             task=f"pair-2-{task}",
             experiment="sweep",
-            settings={"data_set": "cifar100", "initializer": starts[name]},
+            settings=conditions(starts[name]),
             stopped="the loss is not finite" if (name, task) == STOPPED else None,
         )
         for name, value in finals.items()
@@ -78,15 +87,58 @@ def test_what_cannot_be_chosen_from_gets_a_sentence(folder, tmp_path):
         pairs=((2, 4),), output="elsewhere"))  # fmt: skip
     refused("is what --best-of chooses from", evaluation=runner.Evaluation(output=str(folder)))
     refused("leave it in --starts", starts=("gabor",))
-    other = tmp_path / "validation"
     for task in ("pair-12-13", "all"):
+        other = tmp_path / task
         summaries.write_summary([run("random", [1.0] * 3, task=task)], other)
         refused(f"ran on {task}, which tuning must not see", best_of=str(other))
-    others = {"data_set": "cifar100", "initializer": {"kind": "another"}}
-    summaries.write_summary([run("random", [1.0] * 3, settings=others)], other)
-    refused("a random that started otherwise", best_of=str(other))
+    (start, *_) = ask(**OPTIONS).variants
+    for words, settings in {
+        "a random that started otherwise": {**conditions(start), "initializer": {"kind": "other"}},
+        "a random that was trained otherwise": conditions(start, learning_rate=1.0),
+        "ran on cifar100, not on procedural": {**conditions(start), "data_set": "cifar100"},
+    }.items():
+        other = tmp_path / words
+        summaries.write_summary([run("random", [1.0] * 3, settings=settings)], other)
+        refused(words, best_of=str(other))
+    refused(
+        "hold those that --best-of", evaluation=runner.Evaluation(whole=True, output="elsewhere")
+    )
     with pytest.raises(UserError, match="--scales 0 must be positive"):
         sweep.Sweep(scales=(0,))
+
+
+def test_the_rates_of_a_cosine_depend_on_how_many_epochs_there_are(tmp_path):
+    (start, *_) = ask(**OPTIONS).variants
+    settings = conditions(start, schedule="cosine")
+    variants = ask(**OPTIONS).variants
+    records = [
+        run(v.name, [1.0] * 15, settings={**settings, **conditions(v, schedule="cosine")})
+        for v in variants
+    ]
+    summaries.write_summary(records, tmp_path)
+    common = {**OPTIONS, "best_of": str(tmp_path), "evaluation": VALIDATION}
+    assert ask(**common, training=config.Training(schedule="cosine")).variants
+    with pytest.raises(UserError, match="trained otherwise"):
+        ask(**common, training=config.Training(schedule="cosine", epochs=3))
+
+
+def test_a_start_is_not_chosen_for_stopping_on_the_hard_task(tmp_path):
+    """Each start stopped on another task, so that none can be compared with another."""
+    starts = [v for v in ask(**OPTIONS).variants if v.name != "random-rate-0.03"]
+    records = [
+        run(
+            start.name,
+            [value] * 3,
+            task=f"pair-2-{task}",
+            settings=conditions(start),
+            stopped="not finite" if task == lost else None,
+        )
+        for start, lost, own in zip(starts, (4, 5), (50.0, 60.0), strict=True)
+        for task, value in ((4, own - 40), (5, own))
+    ]
+    summaries.write_summary(records, tmp_path)
+    with pytest.raises(UserError, match="no start like random of which all runs"):
+        ask(**{**OPTIONS, "rates": (1.0,)}, best_of=str(tmp_path), evaluation=VALIDATION)
 
 
 def test_presets_tune_on_clustering_tasks_alone():
