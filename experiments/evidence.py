@@ -36,9 +36,13 @@ def write(results: Path, output: Path) -> list[Path]:
     records, shown = summaries.read_summary(summaries.find(results))
     try:
         baseline, subtitle = shown["baseline"], shown["subtitle"]
-        labels: dict[str, str] = shown["labels"]
-        families: list[dict[str, Any]] = shown["families"]
-    except KeyError as error:
+        labels: dict[str, str] = dict(shown["labels"])
+        labels.setdefault(baseline, baseline)
+        families = [
+            (f["stem"], f["title"], {(name, other): asked for asked, name, other in f["contrasts"]})
+            for f in shown["families"]
+        ]
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"the summary in {results} does not say what to compare ({error}): run its experiment "
             "again"
@@ -47,18 +51,15 @@ def write(results: Path, output: Path) -> list[Path]:
     text = ["# What the runs settle", "", f"{subtitle}.", "", rule(), "", "## Every start", ""]
     text.append(starts_table(records, labels, baseline))
     figures = {}
-    for family in families:
-        words = {(name, other): asked for asked, name, other in family["contrasts"]}
+    for stem, title, words in families:
         found = statistics.compare(records, list(words))
         if not found:
             continue
         rows = [words[one.variant, one.baseline] for one in found]
-        text += [f"## {family['title']}", "", comparisons_table(found, rows)]
+        text += [f"## {title}", "", comparisons_table(found, rows)]
         if missing := len(words) - len(found):
             text += [f"Not run, but counted in the correction: {missing}.", ""]
-        figures[family["stem"]] = plotting.differences_figure(
-            found, rows, title=family["title"], subtitle=subtitle
-        )
+        figures[stem] = plotting.differences_figure(found, rows, title=title, subtitle=subtitle)
     if norms := layer_norms(records, labels):
         figures["norms"] = plotting.norms_figure(
             norms,

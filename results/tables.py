@@ -7,8 +7,9 @@ below and FOLDER one beside this file. With `--check` it writes nothing, and fai
 out of date.
 """
 
+import argparse
+import inspect
 import re
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,18 @@ def starts(folder: str) -> str:
     levels = statistics.finals(records, baseline)
     rows = [
         "| start | n | final accuracy, % | difference, 95 % interval | after 1 epoch | after 3 | "
-        "training loss | epochs to random’s final |",
+        f"training loss | epochs to {labels[baseline]}’s final |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, label in labels.items():
         runs = [r for r in records if r.variant == name and r.stopped is None]
-        reached = [statistics.epochs_to(r, levels[r.task, r.seed]) for r in runs]
+        reached = [
+            statistics.epochs_to(r, levels[r.task, r.seed])
+            for r in runs
+            if (r.task, r.seed) in levels
+        ]
         epochs = [epoch for epoch in reached if epoch is not None]
+        accuracies = [r.curves["val_acc_top1"] for r in runs]
         late = len(reached) - len(epochs)
         rows.append(
             _row(
@@ -51,7 +57,7 @@ def starts(folder: str) -> str:
                 str(len(runs)),
                 statistics.mean_std([statistics.final(r) for r in runs]),
                 "–" if name == baseline else _difference(records, name, baseline),
-                *(_mean([r.curves["val_acc_top1"][epoch - 1] for r in runs]) for epoch in (1, 3)),
+                *(_mean([a[e - 1] for a in accuracies if len(a) >= e]) for e in (1, 3)),
                 _mean([statistics.final(r, "train_loss") for r in runs], digits=2),
                 (_mean(epochs) if epochs else "–") + (f" ({late} never)" if late else ""),
             )
@@ -67,11 +73,12 @@ def verdicts(folder: str, family: str) -> str:
         raise UserError(f"results/{folder} has no comparisons {family!r}")
     words = {(name, other): asked for asked, name, other in contrasts}
     rows = [
-        "| what is compared | tasks | difference, 95 % interval | corrected p | better on a task | "
-        "detectable | verdict |",
+        "| what is compared | tasks | difference, 95 % interval | corrected p | probability of "
+        "improvement | detectable | verdict |",
         "|---|---|---|---|---|---|---|",
     ]
-    for one in statistics.compare(records, list(words)):
+    found = statistics.compare(records, list(words))
+    for one in found:
         rows.append(
             _row(
                 words[one.variant, one.baseline],
@@ -83,6 +90,8 @@ def verdicts(folder: str, family: str) -> str:
                 f"**{statistics.verdict(one)}**",
             )
         )
+    if missing := len(words) - len(found):
+        rows += ["", f"Not run, but counted in the correction: {missing}."]
     return "\n".join(rows)
 
 
@@ -103,7 +112,7 @@ def protocols(fresh: str, sequential: str) -> str:
     return "\n".join(rows)
 
 
-def tried(folder: str, most: str = "99") -> str:
+def tried(folder: str) -> str:
     """The variants of an experiment by their mean final accuracy, the best first."""
     records, shown = _read(folder)
     groups = statistics.by_variant(records)
@@ -113,7 +122,7 @@ def tried(folder: str, most: str = "99") -> str:
         for name, runs in finished.items()
     }
     rows = ["| start | n | stopped | final accuracy, % | training loss |", "|---|---|---|---|---|"]
-    for name in sorted(means, key=lambda name: -means[name])[: int(most)]:
+    for name in sorted(means, key=lambda name: -means[name]):
         rows.append(
             _row(
                 shown["labels"][name],
@@ -132,19 +141,34 @@ KINDS: dict[str, Callable[..., str]] = {
 
 
 def filled(text: str) -> str:
-    """Returns a text with every table made anew."""
+    """Returns a text with every table made anew.
 
-    def fill(match: re.Match[str]) -> str:
-        kind, *arguments = match[2].split()
-        if kind not in KINDS:
-            raise UserError(f"there is no table {kind!r}: take one of {', '.join(KINDS)}")
-        return f"{match[1]}{KINDS[kind](*arguments)}\n{match[3]}"
+    Raises:
+        UserError: A mark without its other, or a table that cannot be made.
+    """
+    marks = re.findall(r"<!-- (table|end)\b", text)
+    if marks != ["table", "end"] * (len(marks) // 2):
+        raise UserError("marks do not alternate: each <!-- table: … --> needs its <!-- end -->")
+    return _BLOCK.sub(lambda match: f"{match[1]}{_table(match[2])}\n{match[3]}", text)
 
-    return _BLOCK.sub(fill, text)
+
+def _table(asked: str) -> str:
+    kind, *arguments = asked.split() or [""]
+    if kind not in KINDS:
+        raise UserError(f"there is no table {kind!r}: take one of {', '.join(KINDS)}")
+    try:
+        inspect.signature(KINDS[kind]).bind(*arguments)
+    except TypeError as error:
+        takes = " ".join(inspect.signature(KINDS[kind]).parameters)
+        raise UserError(f"table {asked!r}: say {kind} {takes}") from error
+    return KINDS[kind](*arguments)
 
 
 def _read(folder: str) -> tuple[list[RunRecord], dict[str, Any]]:
-    return summaries.read_summary(summaries.find(_HERE / folder))
+    records, shown = summaries.read_summary(summaries.find(_HERE / folder))
+    if missing := {"labels", "baseline", "families"} - shown.keys():
+        raise UserError(f"the summary in {folder} lacks {', '.join(sorted(missing))}")
+    return records, shown
 
 
 def _difference(records: Sequence[RunRecord], name: str, baseline: str) -> str:
@@ -179,21 +203,24 @@ def _row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def main(arguments: Sequence[str]) -> None:
+def main() -> None:
     """Fills or checks the files named."""
-    check = "--check" in arguments
-    files = [Path(argument) for argument in arguments if argument != "--check"]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("files", nargs="+", type=Path, help="such as README.md results/README.md")
+    parser.add_argument("--check", action="store_true", help="only fail where one is out of date")
+    options = parser.parse_args()
     with exit_status():
-        if not files:
-            raise UserError("no files: say python results/tables.py README.md results/README.md")
-        for file in files:
-            text = file.read_text(encoding="utf-8")
+        for file in options.files:
+            try:
+                text = file.read_text(encoding="utf-8")
+            except (OSError, UnicodeError) as error:
+                raise UserError(f"{file} cannot be read: {error}") from error
             made = filled(text)
-            if check and made != text:
+            if options.check and made != text:
                 raise UserError(f"{file} has a table out of date: run results/tables.py on it")
-            if not check:
+            if not options.check:
                 file.write_text(made, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -77,6 +77,10 @@ def test_the_command_line_and_what_it_refuses(results, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         evidence.main(["--results", str(tmp_path)])
     assert "holds no summary" in capsys.readouterr().err
+    broken = {**SHOWN, "families": [{"stem": "main", "title": "Main", "contrasts": [["a", "b"]]}]}
+    summaries.write_summary([run("random", [1.0])], tmp_path / "broken", broken)
+    with pytest.raises(UserError, match="does not say what to compare"):
+        evidence.write(tmp_path / "broken", tmp_path)
     old = {name: value for name, value in SHOWN.items() if name != "families"}
     summaries.write_summary([run("random", [1.0])], tmp_path / "old", old)
     with pytest.raises(UserError, match="does not say what to compare"):

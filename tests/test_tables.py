@@ -49,6 +49,12 @@ def test_a_table_is_of_the_recorded_runs(tmp_path):
         ("<!-- table: starts cifar100-controls -->\nold\n<!-- end -->\n", "out of date"),
         ("<!-- table: sums cifar100-controls -->\n<!-- end -->\n", "no table 'sums'"),
         ("<!-- table: starts nowhere -->\n<!-- end -->\n", "no summary"),
+        (
+            "<!-- table: verdicts cifar100-controls -->\n<!-- end -->\n",
+            "say verdicts folder family",
+        ),
+        ("<!-- table: verdicts cifar100-controls x -->\n<!-- end -->\n", "no comparisons 'x'"),
+        ("<!-- table: starts cifar100-controls -->\nprose, and no end\n", "do not alternate"),
     ],
 )
 def test_what_cannot_be_filled_is_said(tmp_path, text, said):
@@ -59,3 +65,9 @@ def test_what_cannot_be_filled_is_said(tmp_path, text, said):
     assert said in found.stderr
     assert "Traceback" not in found.stderr
     assert file.read_text() == text
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    found = tables(tmp_path / "nothing.md")
+    assert found.returncode == 2
+    assert "cannot be read" in found.stderr
