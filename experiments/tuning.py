@@ -67,7 +67,7 @@ def best(variants: Sequence[Variant], folder: Path, settings: comparison.Experim
             were trained otherwise, or runs on superclasses of the comparison.
     """
     records, _ = summaries.read_summary(summaries.find(folder))
-    records = [_cut(record, settings.training.epochs) for record in records]
+    records = [cut(record, settings.training.epochs) for record in records]
     for task in sorted({record.task for record in records}):
         found = re.fullmatch(r"pair-(\d+)-(\d+)", task)
         if found is None or max(map(int, found.groups())) >= _HALF:
@@ -129,8 +129,8 @@ def _trained(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: settings.get(name) for name in ("network", "protocol")} | training
 
 
-def _cut(record: RunRecord, epochs: int) -> RunRecord:
-    """The first epochs of a run."""
+def cut(record: RunRecord, epochs: int) -> RunRecord:
+    """Returns a run as it was after so many epochs."""
     curves = {name: values[:epochs] for name, values in record.curves.items()}
     return dataclasses.replace(record, curves=curves)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import reference, statistics, summaries
+from experiments import reference, statistics, summaries, tuning
 from experiments.errors import UserError, exit_status
 from experiments.tracking import RunRecord
 
@@ -112,6 +112,36 @@ def protocols(fresh: str, sequential: str) -> str:
     return "\n".join(rows)
 
 
+def ranked(epochs: str, baseline: str, *folders: str) -> str:
+    """The starts of several folders after so many epochs, the best first: no verdicts."""
+    pooled: dict[tuple[str, str, int], RunRecord] = {}
+    labels: dict[str, str] = {}
+    for folder in folders:
+        records, shown = _read(folder)
+        labels |= shown["labels"]
+        pooled |= {(r.variant, r.task, r.seed): tuning.cut(r, _whole(epochs)) for r in records}
+    records = list(pooled.values())
+    finals = {name: list(statistics.finals(records, name).values()) for name in labels}
+    if not finals.get(baseline):
+        raise UserError(f"no run of {baseline} in {', '.join(folders)}")
+    rows = [
+        f"| start | n | after {epochs} epochs, % | difference from {labels[baseline]}, "
+        "95 % interval |",
+        "|---|---|---|---|",
+    ]
+    finished = [name for name in labels if finals[name]]
+    for name in sorted(finished, key=lambda name: -np.mean(finals[name])):
+        difference = "–" if name == baseline else _difference(records, name, baseline)
+        rows.append(_row(labels[name], str(len(finals[name])), _mean(finals[name]), difference))
+    return "\n".join(rows)
+
+
+def _whole(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise UserError(f"{text!r} is no number of epochs: say 1 or more")
+    return int(text)
+
+
 def tried(folder: str) -> str:
     """The variants of an experiment by their mean final accuracy, the best first."""
     records, shown = _read(folder)
@@ -136,7 +166,7 @@ def tried(folder: str) -> str:
 
 
 KINDS: dict[str, Callable[..., str]] = {
-    function.__name__: function for function in (starts, verdicts, protocols, tried)
+    function.__name__: function for function in (starts, verdicts, protocols, ranked, tried)
 }
 
 

@@ -1,5 +1,7 @@
 """The tables of the READMEs, which are made of the recorded runs."""
 
+import collections
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +45,19 @@ def test_a_table_is_of_the_recorded_runs(tmp_path):
     assert tables("--check", file).returncode == 0
 
 
+def test_ranks_are_of_the_first_epochs(tmp_path):
+    file = tmp_path / "page.md"
+    file.write_text("<!-- table: ranked 3 random cifar100-controls -->\n<!-- end -->\n")
+    assert tables(file).returncode == 0
+    rows = [line.split(" | ") for line in file.read_text().splitlines()[3:-1]]
+    early = collections.defaultdict(list)
+    for path in ROOT.glob("results/cifar100-controls/runs/*.json"):
+        run = json.loads(path.read_text())
+        early[run["variant"]].append(np.mean(run["curves"]["val_acc_top1"][:3]))
+    means = sorted((float(np.mean(values)) for values in early.values()), reverse=True)
+    assert [row[2] for row in rows] == [f"{mean:.1f}" for mean in means]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -54,6 +69,8 @@ def test_a_table_is_of_the_recorded_runs(tmp_path):
             "say verdicts folder family",
         ),
         ("<!-- table: verdicts cifar100-controls x -->\n<!-- end -->\n", "no comparisons 'x'"),
+        ("<!-- table: ranked 0 random cifar100-controls -->\n<!-- end -->\n", "say 1 or more"),
+        ("<!-- table: ranked 3 x cifar100-controls -->\n<!-- end -->\n", "no run of x"),
         ("<!-- table: starts cifar100-controls -->\nprose, and no end\n", "do not alternate"),
     ],
 )
