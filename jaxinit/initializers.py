@@ -289,3 +289,20 @@ def _gabor_grid(size: int) -> Array:
 def gabor(layers: Layers = None) -> ParamsInitializer:
     """Fills some layers with Gabor filters (`gabor_kernel`); None means all."""
     return per_layer(gabor_kernel, layers)
+
+
+def recommended() -> ParamsInitializer:
+    """Gabor filters in the first layer, and all else as it is: the best start of those compared.
+
+    That is on unseen tasks of CIFAR-100, with ResNet-18 and SGD at a rate of 0.01;
+    `results/README.md` says what it rests on. It needs no source models. Shorter filters in the
+    other layers, which help random starts, were not shown to add to it. On images of another kind
+    measure first: on the made-up ones of the quick experiments it is far worse than random.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> params = {"conv1": {"kernel": jnp.ones((7, 7, 3, 64))}}
+        >>> recommended()(jax.random.key(0), params)["conv1"]["kernel"].shape
+        (7, 7, 3, 64)
+    """
+    return gabor(layers=1)

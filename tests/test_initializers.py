@@ -228,6 +228,13 @@ def test_chain_composes_in_order_with_keys_of_their_own(bank, params):
     assert changed_layers(params, made) == list(filters.layer_names(params))
 
 
+def test_the_recommended_start_changes_the_first_layer_alone(params):
+    key = jax.random.key(0)
+    made = initializers.recommended()(key, params)
+    assert changed_layers(params, made) == ["conv1"]
+    assert same(made, initializers.gabor(layers=1)(key, params))
+
+
 def test_bad_input_gets_a_sentence(bank, params):
     key = jax.random.key(0)
     with pytest.raises(ValueError, match="layers=5 is out of range"):
