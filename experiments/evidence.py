@@ -8,7 +8,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,25 +33,12 @@ def write(results: Path, output: Path) -> list[Path]:
     Raises:
         UserError: If there is no summary, or it does not say what to compare.
     """
-    records, shown = summaries.read_summary(summaries.find(results))
-    try:
-        baseline, subtitle = shown["baseline"], shown["subtitle"]
-        labels: dict[str, str] = dict(shown["labels"])
-        labels.setdefault(baseline, baseline)
-        families = [
-            (f["stem"], f["title"], {(name, other): asked for asked, name, other in f["contrasts"]})
-            for f in shown["families"]
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"the summary in {results} does not say what to compare ({error}): run its experiment "
-            "again"
-        ) from error
+    records, (labels, baseline, subtitle, families) = read(results)
     statistics.summarize(records)  # which refuses runs of unequal length
     text = ["# What the runs settle", "", f"{subtitle}.", "", rule(), "", "## Every start", ""]
     text.append(starts_table(records, labels, baseline))
     figures = {}
-    for stem, title, words in families:
+    for stem, (title, words) in families.items():
         found = statistics.compare(records, list(words))
         if not found:
             continue
@@ -77,6 +64,37 @@ def write(results: Path, output: Path) -> list[Path]:
         name = f"{tracking.output_name('evidence', records)}.md"
         written.append(tracking.write_text("\n".join(text), output / name))
     return written
+
+
+class Shown(NamedTuple):
+    """What a summary says of how its runs are shown and compared."""
+
+    labels: dict[str, str]  # of every start, in the order of tables
+    baseline: str
+    subtitle: str
+    families: dict[str, tuple[str, dict[tuple[str, str], str]]]  # title; what each pair asks
+
+
+def read(results: Path) -> tuple[list[RunRecord], Shown]:
+    """Reads the summary in the folder of an experiment.
+
+    Raises:
+        UserError: There is none, or it does not say what to compare.
+    """
+    records, shown = summaries.read_summary(summaries.find(results))
+    try:
+        labels, baseline = dict(shown["labels"]), shown["baseline"]
+        labels.setdefault(baseline, baseline)
+        families = {
+            f["stem"]: (f["title"], {(name, other): asked for asked, name, other in f["contrasts"]})
+            for f in shown["families"]
+        }
+        return records, Shown(labels, baseline, shown["subtitle"], families)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"the summary in {results} does not say what to compare ({error}): run its experiment "
+            "again"
+        ) from error
 
 
 def rule() -> str:
@@ -109,11 +127,7 @@ def starts_table(records: Sequence[RunRecord], labels: Mapping[str, str], baseli
         all_runs = [r for r in records if r.variant == variant]
         runs = [r for r in all_runs if r.stopped is None]
         finals = list(statistics.finals(records, variant).values())
-        reached = [
-            statistics.epochs_to(run, levels[run.task, run.seed])
-            for run in runs
-            if (run.task, run.seed) in levels
-        ]
+        reached = statistics.epochs_to_finals(runs, levels)
         epochs = [epoch for epoch in reached if epoch is not None]
         at = [
             statistics.mean_std([_at(run, epoch) for run in runs if len(_accuracy(run)) >= epoch])
@@ -153,12 +167,11 @@ def comparisons_table(comparisons: Sequence[statistics.Comparison], rows: Sequen
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for one, words in zip(comparisons, rows, strict=True):
-        bounds = f" [{one.low:+.1f}, {one.high:+.1f}]" if np.isfinite(one.low) else ""
         cells = [
             words,
             str(one.tasks),
             str(one.runs),
-            f"{one.mean:+.1f}{bounds}".replace("-", "−"),
+            statistics.difference_text(one.mean, one.low, one.high),
             f"{one.p:.3f}",
             f"{one.adjusted:.3f}",
             f"{one.improvement:.2f}",

@@ -288,6 +288,25 @@ def epochs_to(record: RunRecord, level: float, metric: str = "val_acc_top1") -> 
     return next((i for i, v in enumerate(values, 1) if v is not None and v >= level), None)
 
 
+def epochs_to_finals(runs: Iterable[RunRecord], levels: Finals) -> list[int | None]:
+    """Returns `epochs_to` the level of its task and seed for each run that has one."""
+    return [
+        epochs_to(run, levels[run.task, run.seed]) for run in runs if (run.task, run.seed) in levels
+    ]
+
+
+def first_epochs(record: RunRecord, epochs: int) -> RunRecord:
+    """Returns a run as it was after so many epochs, or whole where it had fewer."""
+    curves = {name: values[:epochs] for name, values in record.curves.items()}
+    return dataclasses.replace(record, curves=curves)
+
+
+def difference_text(mean: float, low: float, high: float) -> str:
+    """Returns "+1.2 [+0.5, +1.6]": a difference and its interval, where there is one."""
+    bounds = f" [{low:+.1f}, {high:+.1f}]" if np.isfinite(low) else ""
+    return f"{mean:+.1f}{bounds}".replace("-", "−")
+
+
 def verdict(comparison: Comparison, margin: float = 1.0) -> str:
     """Says in words what a comparison settles.
 

@@ -11,7 +11,6 @@ from experiments.comparison import Family
 from experiments.config import check
 from experiments.errors import UserError
 from experiments.runner import Variant
-from experiments.tracking import RunRecord
 
 PAIRS = ((2, 4), (3, 5), (4, 6), (5, 8))  # those of the paper's search
 _HALF = 10  # superclasses, from 0, that tuning may see
@@ -67,7 +66,7 @@ def best(variants: Sequence[Variant], folder: Path, settings: comparison.Experim
             were trained otherwise, or runs on superclasses of the comparison.
     """
     records, _ = summaries.read_summary(summaries.find(folder))
-    records = [cut(record, settings.training.epochs) for record in records]
+    records = [statistics.first_epochs(record, settings.training.epochs) for record in records]
     for task in sorted({record.task for record in records}):
         found = re.fullmatch(r"pair-(\d+)-(\d+)", task)
         if found is None or max(map(int, found.groups())) >= _HALF:
@@ -75,31 +74,24 @@ def best(variants: Sequence[Variant], folder: Path, settings: comparison.Experim
                 f"--best-of {folder} ran on {task}, which tuning must not see: give a run on pairs "
                 f"of superclasses 0 to {_HALF - 1}"
             )
-    seen, own = {r.settings.get("data_set") for r in records}, settings.data.dataset
+    seen, data_set = {r.settings.get("data_set") for r in records}, settings.data.dataset
     if settings.evaluation.whole:
         check(
-            own not in seen,
-            f"all classes of {own} hold those that --best-of {folder} was tuned on: give --pairs, "
-            "or another --dataset",
+            data_set not in seen,
+            f"all classes of {data_set} hold those that --best-of {folder} was tuned on: give "
+            "--pairs, or another --dataset",
         )
     else:
-        check(seen == {own}, f"--best-of {folder} ran on {', '.join(map(str, seen))}, not on {own}")
+        ran_on = ", ".join(map(str, seen))
+        check(seen == {data_set}, f"--best-of {folder} ran on {ran_on}, not on {data_set}")
     for variant in variants:
-        own = [record.settings for record in records if record.variant == variant.name]
-        wrong = (
-            "has not run"
-            if not own
-            else "started otherwise"
-            if any(_named(s.get("initializer", {})) != _named(variant.settings) for s in own)
-            else "was trained otherwise"
-            if any(_trained(s) != _trained(_asked(variant, settings)) for s in own)
-            else None
+        wrong = _what_differs(
+            variant, settings, [r.settings for r in records if r.variant == variant.name]
         )
-        if wrong:
-            raise UserError(
-                f"--best-of {folder} has a {variant.name} that {wrong}: give the same options as "
-                "there"
-            )
+        check(
+            wrong is None,
+            f"--best-of {folder} has a {variant.name} that {wrong}: give the same options as there",
+        )
     finals = {v.name: statistics.finals(records, v.name) for v in variants}
     every = {(record.task, record.seed) for record in records}
     whole = [v for v in variants if finals[v.name].keys() == every]
@@ -111,14 +103,20 @@ def best(variants: Sequence[Variant], folder: Path, settings: comparison.Experim
     return max(whole, key=lambda v: sum(finals[v.name].values()))
 
 
-def _named(initializer: dict[str, Any]) -> str:
-    return tracking.identity(initializer, "", 0)
-
-
-def _asked(variant: Variant, settings: comparison.Experiment) -> dict[str, Any]:
-    """What is recorded of the training of a variant, in part."""
+def _what_differs(
+    variant: Variant, settings: comparison.Experiment, recorded: Sequence[Mapping[str, Any]]
+) -> str | None:
+    """Says in what the recorded runs of a variant are not what would be run now."""
+    if not recorded:
+        return "has not run"
+    start = tracking.identity(variant.settings, "", 0)
+    if any(tracking.identity(r.get("initializer", {}), "", 0) != start for r in recorded):
+        return "started otherwise"
     described = (variant.training or settings.training).described()
-    return {"protocol": settings.evaluation.protocol, **described}
+    trained = _trained({"protocol": settings.evaluation.protocol, **described})
+    if any(_trained(r) != trained for r in recorded):
+        return "was trained otherwise"
+    return None
 
 
 def _trained(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,12 +125,6 @@ def _trained(settings: Mapping[str, Any]) -> dict[str, Any]:
     if training.get("schedule") != "cosine":
         training.pop("epochs", None)
     return {name: settings.get(name) for name in ("network", "protocol")} | training
-
-
-def cut(record: RunRecord, epochs: int) -> RunRecord:
-    """Returns a run as it was after so many epochs."""
-    curves = {name: values[:epochs] for name, values in record.curves.items()}
-    return dataclasses.replace(record, curves=curves)
 
 
 def tuned(bests: Sequence[Variant], baseline: Variant) -> list[Family]:

@@ -10,13 +10,13 @@ out of date.
 import argparse
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments import reference, statistics, summaries, tuning
+from experiments import evidence, reference, statistics
 from experiments.errors import UserError, exit_status
 from experiments.tracking import RunRecord
 
@@ -33,8 +33,7 @@ _BLOCK = re.compile(r"(<!-- table: ([^\n]*?) -->\n).*?(<!-- end -->)", re.DOTALL
 
 def starts(folder: str) -> str:
     """Every start: final accuracy, difference from the baseline, early epochs, time to accuracy."""
-    records, shown = _read(folder)
-    baseline, labels = shown["baseline"], shown["labels"]
+    records, (labels, baseline, *_) = _read(folder)
     levels = statistics.finals(records, baseline)
     rows = [
         "| start | n | final accuracy, % | difference, 95 % interval | after 1 epoch | after 3 | "
@@ -43,11 +42,7 @@ def starts(folder: str) -> str:
     ]
     for name, label in labels.items():
         runs = [r for r in records if r.variant == name and r.stopped is None]
-        reached = [
-            statistics.epochs_to(r, levels[r.task, r.seed])
-            for r in runs
-            if (r.task, r.seed) in levels
-        ]
+        reached = statistics.epochs_to_finals(runs, levels)
         epochs = [epoch for epoch in reached if epoch is not None]
         accuracies = [r.curves["val_acc_top1"] for r in runs]
         late = len(reached) - len(epochs)
@@ -68,10 +63,9 @@ def starts(folder: str) -> str:
 def verdicts(folder: str, family: str) -> str:
     """The comparisons of one family, with what they settle by the rule of `PLAN.md`."""
     records, shown = _read(folder)
-    contrasts = {f["stem"]: f["contrasts"] for f in shown["families"]}.get(family)
-    if contrasts is None:
+    if family not in shown.families:
         raise UserError(f"results/{folder} has no comparisons {family!r}")
-    words = {(name, other): asked for asked, name, other in contrasts}
+    _, words = shown.families[family]
     rows = [
         "| what is compared | tasks | difference, 95 % interval | corrected p | probability of "
         "improvement | detectable | verdict |",
@@ -83,7 +77,7 @@ def verdicts(folder: str, family: str) -> str:
             _row(
                 words[one.variant, one.baseline],
                 str(one.tasks),
-                _difference(records, one.variant, one.baseline),
+                statistics.difference_text(one.mean, one.low, one.high),
                 f"{one.adjusted:.3f}",
                 f"{one.improvement:.0%}".replace("%", " %"),
                 f"{one.detectable:.1f}",
@@ -98,14 +92,13 @@ def verdicts(folder: str, family: str) -> str:
 def protocols(fresh: str, sequential: str) -> str:
     """Final accuracies and differences from random: fresh runs, runs carried over, the authors'."""
     (own, shown), (carried, _) = _read(fresh), _read(sequential)
-    baseline = shown["baseline"]
     rows = ["| start | fresh | carried over | authors, carried over |", "|---|---|---|---|"]
-    for name, label in shown["labels"].items():
+    for name, label in shown.labels.items():
         cells = [
-            f"{_mean(list(statistics.finals(records, name).values()))}"
-            + ("" if name == baseline else f" ({_difference(records, name, baseline)})")
-            for records in (own, carried)
-            if statistics.finals(records, name)
+            _mean(finals)
+            + ("" if name == shown.baseline else f" ({_difference(runs, name, shown.baseline)})")
+            for runs in (own, carried)
+            if (finals := list(statistics.finals(runs, name).values()))
         ]
         if len(cells) == 2:
             rows.append(_row(label, *cells, _published(name)))
@@ -114,13 +107,15 @@ def protocols(fresh: str, sequential: str) -> str:
 
 def ranked(epochs: str, baseline: str, *folders: str) -> str:
     """The starts of several folders after so many epochs, the best first: no verdicts."""
+    if not epochs.isdigit() or int(epochs) < 1:
+        raise UserError(f"{epochs!r} is no number of epochs: say 1 or more")
     pooled: dict[tuple[str, str, int], RunRecord] = {}
     labels: dict[str, str] = {}
     for folder in folders:
         records, shown = _read(folder)
-        labels |= shown["labels"]
-        pooled |= {(r.variant, r.task, r.seed): tuning.cut(r, _whole(epochs)) for r in records}
-    records = list(pooled.values())
+        labels |= shown.labels
+        pooled |= {(r.variant, r.task, r.seed): r for r in records}
+    records = [statistics.first_epochs(r, int(epochs)) for r in pooled.values()]
     finals = {name: list(statistics.finals(records, name).values()) for name in labels}
     if not finals.get(baseline):
         raise UserError(f"no run of {baseline} in {', '.join(folders)}")
@@ -129,37 +124,27 @@ def ranked(epochs: str, baseline: str, *folders: str) -> str:
         "95 % interval |",
         "|---|---|---|---|",
     ]
-    finished = [name for name in labels if finals[name]]
-    for name in sorted(finished, key=lambda name: -np.mean(finals[name])):
+    for name in _best_first({name: values for name, values in finals.items() if values}):
         difference = "–" if name == baseline else _difference(records, name, baseline)
         rows.append(_row(labels[name], str(len(finals[name])), _mean(finals[name]), difference))
     return "\n".join(rows)
 
 
-def _whole(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise UserError(f"{text!r} is no number of epochs: say 1 or more")
-    return int(text)
-
-
 def tried(folder: str) -> str:
     """The variants of an experiment by their mean final accuracy, the best first."""
     records, shown = _read(folder)
-    groups = statistics.by_variant(records)
-    finished = {name: [r for r in groups[name] if r.stopped is None] for name in shown["labels"]}
-    means = {
-        name: float(np.mean([statistics.final(r) for r in runs])) if runs else -np.inf
-        for name, runs in finished.items()
-    }
+    runs = statistics.by_variant(records)
+    finals = {name: list(statistics.finals(records, name).values()) for name in shown.labels}
     rows = ["| start | n | stopped | final accuracy, % | training loss |", "|---|---|---|---|---|"]
-    for name in sorted(means, key=lambda name: -means[name]):
+    for name in _best_first(finals):
+        losses = list(statistics.finals(records, name, "train_loss").values())
         rows.append(
             _row(
-                shown["labels"][name],
-                str(len(finished[name])),
-                str(len(groups[name]) - len(finished[name])),
-                _mean([statistics.final(r) for r in finished[name]]),
-                _mean([statistics.final(r, "train_loss") for r in finished[name]], digits=2),
+                shown.labels[name],
+                str(len(finals[name])),
+                str(len(runs[name]) - len(finals[name])),
+                _mean(finals[name]),
+                _mean(losses, digits=2),
             )
         )
     return "\n".join(rows)
@@ -194,11 +179,13 @@ def _table(asked: str) -> str:
     return KINDS[kind](*arguments)
 
 
-def _read(folder: str) -> tuple[list[RunRecord], dict[str, Any]]:
-    records, shown = summaries.read_summary(summaries.find(_HERE / folder))
-    if missing := {"labels", "baseline", "families"} - shown.keys():
-        raise UserError(f"the summary in {folder} lacks {', '.join(sorted(missing))}")
-    return records, shown
+def _read(folder: str) -> tuple[list[RunRecord], evidence.Shown]:
+    return evidence.read(_HERE / folder)
+
+
+def _best_first(finals: Mapping[str, Sequence[float]]) -> list[str]:
+    """Names by their mean, those without any last."""
+    return sorted(finals, key=lambda name: -np.mean(finals[name]) if finals[name] else np.inf)
 
 
 def _difference(records: Sequence[RunRecord], name: str, baseline: str) -> str:
@@ -206,9 +193,7 @@ def _difference(records: Sequence[RunRecord], name: str, baseline: str) -> str:
     if not pairs:
         return "–"
     values = statistics.task_means(pairs)
-    low, high = statistics.interval(values)
-    bounds = f" [{low:+.1f}, {high:+.1f}]" if np.isfinite(low) else ""
-    return f"{values.mean():+.1f}{bounds}".replace("-", "−")
+    return statistics.difference_text(float(values.mean()), *statistics.interval(values))
 
 
 def _published(name: str) -> str:

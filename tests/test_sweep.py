@@ -108,12 +108,9 @@ def test_what_cannot_be_chosen_from_gets_a_sentence(folder, tmp_path):
 
 
 def test_the_rates_of_a_cosine_depend_on_how_many_epochs_there_are(tmp_path):
-    (start, *_) = ask(**OPTIONS).variants
-    settings = conditions(start, schedule="cosine")
-    variants = ask(**OPTIONS).variants
     records = [
-        run(v.name, [1.0] * 15, settings={**settings, **conditions(v, schedule="cosine")})
-        for v in variants
+        run(v.name, [1.0] * 15, settings=conditions(v, schedule="cosine"))
+        for v in ask(**OPTIONS).variants
     ]
     summaries.write_summary(records, tmp_path)
     common = {**OPTIONS, "best_of": str(tmp_path), "evaluation": VALIDATION}
