@@ -28,6 +28,17 @@ _AUTHORS = {
     "gabor-1": reference.for_gabor(1),
     "euclidean-k3": reference.for_clusters("euclidean", 3),
 }
+_RECIPE = "gabor-1-x12.random-x0.35.rate-0.01"
+_TUNED = "random-x12.random-x0.35.rate-0.01"  # the random start that tuning chose
+# Families of `PLAN.md` of which no one folder has all starts: what is asked, a start, another.
+_PLANNED = {
+    "second": [
+        ("Gabor, 1 layer; against tuned random", "gabor-1", _TUNED),
+        ("The recipe that tuning chose; against tuned random", _RECIPE, _TUNED),
+        ("Gabor: its filters, norms being equal", "gabor-1", "random-at-gabor-1"),
+        ("Gabor: its norm, filters being equal", "gabor-1", "gabor-1-at-random"),
+    ],
+}
 _BLOCK = re.compile(r"(<!-- table: ([^\n]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -66,6 +77,19 @@ def verdicts(folder: str, family: str) -> str:
     if family not in shown.families:
         raise UserError(f"results/{folder} has no comparisons {family!r}")
     _, words = shown.families[family]
+    return _verdicts(records, words)
+
+
+def planned(family: str, epochs: str, *folders: str) -> str:
+    """A family of `PLAN.md` whose starts lie in several folders, after so many epochs."""
+    if family not in _PLANNED:
+        raise UserError(f"there is no family {family!r}: take one of {', '.join(_PLANNED)}")
+    records, _ = _pooled(epochs, folders)
+    return _verdicts(records, {(name, other): asked for asked, name, other in _PLANNED[family]})
+
+
+def _verdicts(records: Sequence[RunRecord], words: Mapping[tuple[str, str], str]) -> str:
+    """What is found of each pair of starts; the words say what it asks."""
     rows = [
         "| what is compared | tasks | difference, 95 % interval | corrected p | probability of "
         "improvement | detectable | verdict |",
@@ -107,15 +131,7 @@ def protocols(fresh: str, sequential: str) -> str:
 
 def ranked(epochs: str, baseline: str, *folders: str) -> str:
     """The starts of several folders after so many epochs, the best first: no verdicts."""
-    if not epochs.isdigit() or int(epochs) < 1:
-        raise UserError(f"{epochs!r} is no number of epochs: say 1 or more")
-    pooled: dict[tuple[str, str, int], RunRecord] = {}
-    labels: dict[str, str] = {}
-    for folder in folders:
-        records, shown = _read(folder)
-        labels |= shown.labels
-        pooled |= {(r.variant, r.task, r.seed): r for r in records}
-    records = [statistics.first_epochs(r, int(epochs)) for r in pooled.values()]
+    records, labels = _pooled(epochs, folders)
     finals = {name: list(statistics.finals(records, name).values()) for name in labels}
     if not finals.get(baseline):
         raise UserError(f"no run of {baseline} in {', '.join(folders)}")
@@ -151,7 +167,8 @@ def tried(folder: str) -> str:
 
 
 KINDS: dict[str, Callable[..., str]] = {
-    function.__name__: function for function in (starts, verdicts, protocols, ranked, tried)
+    function.__name__: function
+    for function in (starts, verdicts, planned, protocols, ranked, tried)
 }
 
 
@@ -181,6 +198,19 @@ def _table(asked: str) -> str:
 
 def _read(folder: str) -> tuple[list[RunRecord], evidence.Shown]:
     return evidence.read(_HERE / folder)
+
+
+def _pooled(epochs: str, folders: Sequence[str]) -> tuple[list[RunRecord], dict[str, str]]:
+    """Reads the first epochs of the runs of several folders, each run once, and their labels."""
+    if not epochs.isdigit() or int(epochs) < 1:
+        raise UserError(f"{epochs!r} is no number of epochs: say 1 or more")
+    pooled: dict[tuple[str, str, int], RunRecord] = {}
+    labels: dict[str, str] = {}
+    for folder in folders:
+        records, shown = _read(folder)
+        labels |= shown.labels
+        pooled |= {(r.variant, r.task, r.seed): r for r in records}
+    return [statistics.first_epochs(r, int(epochs)) for r in pooled.values()], labels
 
 
 def _best_first(finals: Mapping[str, Sequence[float]]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from experiments import statistics, tracking
 
@@ -58,6 +59,38 @@ def test_ranks_are_of_the_first_epochs(tmp_path):
     assert [row[2] for row in rows] == [f"{mean:.1f}" for mean in means]
 
 
+def test_a_planned_family_is_of_the_runs_of_several_folders(tmp_path):
+    file = tmp_path / "page.md"
+    folders = ("cifar100-second", "cifar100-second-best")
+    file.write_text(f"<!-- table: planned second 15 {' '.join(folders)} -->\n<!-- end -->\n")
+    assert tables(file).returncode == 0
+    rows = [line.split(" | ") for line in file.read_text().splitlines()[3:-1]]
+    finals = collections.defaultdict(dict)
+    for folder in folders:
+        for path in (ROOT / "results" / folder / "runs").glob("*.json"):
+            run = json.loads(path.read_text())
+            finals[run["variant"]][run["task"]] = np.mean(run["curves"]["val_acc_top1"][-3:])
+    tuned = "random-x12.random-x0.35.rate-0.01"
+    recipe = "gabor-1-x12.random-x0.35.rate-0.01"
+    pairs = [
+        *(("gabor-1", tuned), (recipe, tuned)),
+        *(("gabor-1", "random-at-gabor-1"), ("gabor-1", "gabor-1-at-random")),
+    ]
+    differences = [
+        np.array([finals[one][task] - finals[other][task] for task in finals[one]])
+        for one, other in pairs
+    ]
+    flipped = {"permutation_type": "samples", "n_resamples": np.inf}
+    ps = [stats.permutation_test((d,), np.mean, **flipped).pvalue for d in differences]
+    order = np.argsort(ps)
+    corrected = np.empty(len(ps))
+    corrected[order] = np.minimum(1, np.maximum.accumulate(np.sort(ps) * [4, 3, 2, 1]))
+    assert [row[1] for row in rows] == [str(len(d)) for d in differences]
+    means = [f"{d.mean():+.1f}".replace("-", "−") for d in differences]
+    assert [row[2].split(" ")[0] for row in rows] == means
+    assert [row[3] for row in rows] == [f"{p:.3f}" for p in corrected]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -71,6 +104,7 @@ def test_ranks_are_of_the_first_epochs(tmp_path):
         ("<!-- table: verdicts cifar100-controls x -->\n<!-- end -->\n", "no comparisons 'x'"),
         ("<!-- table: ranked 0 random cifar100-controls -->\n<!-- end -->\n", "say 1 or more"),
         ("<!-- table: ranked 3 x cifar100-controls -->\n<!-- end -->\n", "no run of x"),
+        ("<!-- table: planned x 15 cifar100-controls -->\n<!-- end -->\n", "no family 'x'"),
         ("<!-- table: starts cifar100-controls -->\nprose, and no end\n", "do not alternate"),
     ],
 )
