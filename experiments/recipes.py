@@ -18,8 +18,8 @@ from experiments.runner import Variant
 from jaxinit import controls, filters, initializers
 from jaxinit.types import Params, ParamsInitializer, PRNGKey
 
-STEMS = ("random", "gabor", "whole")
-BODIES = ("random", "clustered", "live", "bootstrap")
+STEMS = ("random", "gabor", "whole", "pretrained")
+BODIES = ("random", "clustered", "live", "bootstrap", "pretrained")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,15 +27,18 @@ class Recipes(comparison.Experiment):
     """What `experiments.recipes` compares."""
 
     stems: tuple[str, ...] = config.option(
-        STEMS, "first layers: random, gabor, or whole filters of source models", choices=STEMS
+        STEMS[:3],
+        "first layers: random, gabor, whole filters of source models, or pretrained (that of one "
+        "source model)",
+        choices=STEMS,
     )
     stem_scales: tuple[float, ...] = config.option(
         (1.0, 4.0, 12.0), "norms of the first layer, in that of the default start"
     )
     bodies: tuple[str, ...] = config.option(
-        BODIES,
-        "the other layers: random, clustered, live (clustered, only taps that met data), or "
-        "bootstrap (real filters)",
+        BODIES[:4],
+        "the other layers: random, clustered, live (clustered, only taps that met data), "
+        "bootstrap (real filters), or pretrained (those of one source model)",
         choices=BODIES,
     )
     body_scales: tuple[float, ...] = config.option(
@@ -164,6 +167,7 @@ def _stem(name: str, made_of: Ingredients) -> Variant:
         "random": ingredients.random,
         "gabor": lambda: ingredients.gabor(1),
         "whole": made_of.whole_filters,
+        "pretrained": made_of.pretrained,
     }
     return makers[name]()
 
@@ -175,6 +179,7 @@ def _body(name: str, settings: Recipes, made_of: Ingredients) -> Variant:
         "clustered": lambda: made_of.clustered(distance, settings.clusters),
         "live": lambda: made_of.clustered(distance, settings.clusters, live_only=True),
         "bootstrap": made_of.bootstrap,
+        "pretrained": made_of.pretrained,
     }
     return makers[name]()
 

@@ -1,11 +1,13 @@
 """Recipes: the first layer of one start on the others of another, each at its norm."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import config, recipes, runner, summaries
-from jaxinit import filters
+from experiments.runner import Variant
+from jaxinit import filters, initializers
 from tests.small import run
 from tests.test_controls_experiment import NoModels, assert_parallel, drawn, norm
 from tests.test_sweep import conditions
@@ -40,6 +42,27 @@ def test_a_recipe_is_its_stem_on_its_body_at_their_norms():
     assert len(np.unique(slices.round(5), axis=0)) == 3
     assert mixed.training is not None
     assert mixed.training.learning_rate == pytest.approx(0.03)
+
+
+class OneModel(NoModels):
+    """With a source model of other filters."""
+
+    def pretrained(self):
+        start = initializers.pretrained(jax.tree.map(lambda leaf: jnp.flip(leaf) + 1, self.params))
+        return Variant("pretrained", "pretrained", lambda: start, {"kind": "pretrained"})
+
+
+def test_a_source_model_at_other_norms_keeps_its_filters_and_all_else():
+    made_of = OneModel()
+    both = {"stems": ("pretrained",), "bodies": ("pretrained",), "rates": (1.0,)}
+    (_, variant) = recipes.ask(recipes.Recipes(**{**OPTIONS, **both}), made_of).variants
+    assert variant.name == "pretrained-x12.pretrained-x0.35.rate-0.01"
+    source, made = drawn(made_of.pretrained(), made_of.params), drawn(variant, made_of.params)
+    for layer in filters.layer_names(source):
+        assert_parallel(made, source, layer)
+        scale = 12 if layer == "conv1" else 0.35
+        assert norm(made, layer) == pytest.approx(scale * norm(made_of.params, layer), rel=1e-5)
+    np.testing.assert_array_equal(made["bn1"]["scale"], source["bn1"]["scale"])
 
 
 def test_settings_tell_recipes_apart():
