@@ -8,6 +8,7 @@ out of date.
 """
 
 import argparse
+import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -28,15 +29,36 @@ _AUTHORS = {
     "gabor-1": reference.for_gabor(1),
     "euclidean-k3": reference.for_clusters("euclidean", 3),
 }
-_RECIPE = "gabor-1-x12.random-x0.35.rate-0.01"
 _TUNED = "random-x12.random-x0.35.rate-0.01"  # the random start that tuning chose
-# Families of `PLAN.md` of which no one folder has all starts: what is asked, a start, another.
+_SLOW = "random-x12.random-x0.35.rate-0.0033"  # and that of the wider search
+_RECIPE = "gabor-1-x12.random-x0.35.rate-0.01"
+_WIDER = "gabor-1-x12.fourier-k3-x0.35.rate-0.01"
+_SOURCE = "pretrained-x12.pretrained-x0.35.rate-0.01"
+# Families of `PLAN.md` of which no one folder has all starts: what is asked, a start, another, and
+# after how many epochs.
 _PLANNED = {
     "second": [
-        ("Gabor, 1 layer; against tuned random", "gabor-1", _TUNED),
-        ("The recipe that tuning chose; against tuned random", _RECIPE, _TUNED),
-        ("Gabor: its filters, norms being equal", "gabor-1", "random-at-gabor-1"),
-        ("Gabor: its norm, filters being equal", "gabor-1", "gabor-1-at-random"),
+        ("Gabor, 1 layer; against tuned random", "gabor-1", _TUNED, 15),
+        ("The recipe that tuning chose; against tuned random", _RECIPE, _TUNED, 15),
+        ("Gabor: its filters, norms being equal", "gabor-1", "random-at-gabor-1", 15),
+        ("Gabor: its norm, filters being equal", "gabor-1", "gabor-1-at-random", 15),
+    ],
+    "three-epochs": [
+        ("Pretrained; against tuned random", "pretrained", _TUNED, 3),
+        ("Gabor, 1 layer; against tuned random", "gabor-1", _TUNED, 3),
+        ("Tuned random at a rate of 0.0033; against that at 0.01", _SLOW, _TUNED, 3),
+    ],
+    "wider": [
+        ("Gabor × 12; Fourier × 0.35; against tuned random, rate 0.0033", _WIDER, _SLOW, 15),
+        ("Gabor × 12; Fourier × 0.35; against Gabor, 1 layer", _WIDER, "gabor-1", 15),
+    ],
+    "first-ten": [
+        ("Gabor × 12; Fourier × 0.35; against tuned random", _WIDER, _TUNED, 15),
+        ("Gabor × 12; Fourier × 0.35; against Gabor, 1 layer", _WIDER, "gabor-1", 15),
+    ],
+    "source": [
+        ("Pretrained × 12, × 0.35; after 15 epochs", _SOURCE, _SLOW, 15),
+        ("Pretrained × 12, × 0.35; after 3 epochs", _SOURCE, _SLOW, 3),
     ],
 }
 _BLOCK = re.compile(r"(<!-- table: ([^\n]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -80,12 +102,24 @@ def verdicts(folder: str, family: str) -> str:
     return _verdicts(records, words)
 
 
-def planned(family: str, epochs: str, *folders: str) -> str:
-    """A family of `PLAN.md` whose starts lie in several folders, after so many epochs."""
+def planned(family: str, *folders: str) -> str:
+    """A family of `PLAN.md` whose starts lie in several folders."""
     if family not in _PLANNED:
         raise UserError(f"there is no family {family!r}: take one of {', '.join(_PLANNED)}")
-    records, _ = _pooled(epochs, folders)
-    return _verdicts(records, {(name, other): asked for asked, name, other in _PLANNED[family]})
+    runs, _ = _pooled(folders)
+    rows = [
+        (asked, _after(e, name), _after(e, other)) for asked, name, other, e in _PLANNED[family]
+    ]
+    early = [
+        dataclasses.replace(_early(run, e), variant=_after(e, run.variant))
+        for e in {row[-1] for row in _PLANNED[family]}
+        for run in runs
+    ]
+    return _verdicts(early, {(name, other): asked for asked, name, other in rows})
+
+
+def _after(epochs: int, variant: str) -> str:
+    return f"{variant}.epochs-{epochs}"
 
 
 def _verdicts(records: Sequence[RunRecord], words: Mapping[tuple[str, str], str]) -> str:
@@ -130,17 +164,25 @@ def protocols(fresh: str, sequential: str) -> str:
 
 
 def ranked(epochs: str, baseline: str, *folders: str) -> str:
-    """The starts of several folders after so many epochs, the best first: no verdicts."""
-    records, labels = _pooled(epochs, folders)
-    finals = {name: list(statistics.finals(records, name).values()) for name in labels}
-    if not finals.get(baseline):
+    """The starts of several folders after so many epochs, the best first: no verdicts.
+
+    Only those that ran wherever the baseline did, as tasks differ more than starts do.
+    """
+    if not epochs.isdigit() or int(epochs) < 1:
+        raise UserError(f"{epochs!r} is no number of epochs: say 1 or more")
+    pooled, labels = _pooled(folders)
+    records = [_early(run, int(epochs)) for run in pooled]
+    runs = {name: statistics.finals(records, name) for name in labels}
+    if not runs.get(baseline):
         raise UserError(f"no run of {baseline} in {', '.join(folders)}")
+    everywhere = runs[baseline].keys()
+    finals = {n: [of[k] for k in everywhere] for n, of in runs.items() if of.keys() >= everywhere}
     rows = [
         f"| start | n | after {epochs} epochs, % | difference from {labels[baseline]}, "
         "95 % interval |",
         "|---|---|---|---|",
     ]
-    for name in _best_first({name: values for name, values in finals.items() if values}):
+    for name in _best_first(finals):
         difference = "–" if name == baseline else _difference(records, name, baseline)
         rows.append(_row(labels[name], str(len(finals[name])), _mean(finals[name]), difference))
     return "\n".join(rows)
@@ -200,17 +242,28 @@ def _read(folder: str) -> tuple[list[RunRecord], evidence.Shown]:
     return evidence.read(_HERE / folder)
 
 
-def _pooled(epochs: str, folders: Sequence[str]) -> tuple[list[RunRecord], dict[str, str]]:
-    """Reads the first epochs of the runs of several folders, each run once, and their labels."""
-    if not epochs.isdigit() or int(epochs) < 1:
-        raise UserError(f"{epochs!r} is no number of epochs: say 1 or more")
+def _pooled(folders: Sequence[str]) -> tuple[list[RunRecord], dict[str, str]]:
+    """Reads the runs of several folders, each run once, and the labels of their starts."""
     pooled: dict[tuple[str, str, int], RunRecord] = {}
     labels: dict[str, str] = {}
     for folder in folders:
         records, shown = _read(folder)
         labels |= shown.labels
-        pooled |= {(r.variant, r.task, r.seed): r for r in records}
-    return [statistics.first_epochs(r, int(epochs)) for r in pooled.values()], labels
+        for run in records:
+            kept = pooled.setdefault((run.variant, run.task, run.seed), run)
+            if kept.curves != run.curves:
+                raise UserError(
+                    f"results/{folder} has another {run.variant} on {run.task} than a folder "
+                    "before it: pool folders of one protocol"
+                )
+    return list(pooled.values()), labels
+
+
+def _early(run: RunRecord, epochs: int) -> RunRecord:
+    """A run as it was after so many epochs."""
+    if run.stopped is None and len(run.curves["val_acc_top1"]) < epochs:
+        raise UserError(f"{run.variant} on {run.task} has fewer than {epochs} epochs: say fewer")
+    return statistics.first_epochs(run, epochs)
 
 
 def _best_first(finals: Mapping[str, Sequence[float]]) -> list[str]:

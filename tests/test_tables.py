@@ -62,7 +62,7 @@ def test_ranks_are_of_the_first_epochs(tmp_path):
 def test_a_planned_family_is_of_the_runs_of_several_folders(tmp_path):
     file = tmp_path / "page.md"
     folders = ("cifar100-second", "cifar100-second-best")
-    file.write_text(f"<!-- table: planned second 15 {' '.join(folders)} -->\n<!-- end -->\n")
+    file.write_text(f"<!-- table: planned second {' '.join(folders)} -->\n<!-- end -->\n")
     assert tables(file).returncode == 0
     rows = [line.split(" | ") for line in file.read_text().splitlines()[3:-1]]
     finals = collections.defaultdict(dict)
@@ -104,7 +104,12 @@ def test_a_planned_family_is_of_the_runs_of_several_folders(tmp_path):
         ("<!-- table: verdicts cifar100-controls x -->\n<!-- end -->\n", "no comparisons 'x'"),
         ("<!-- table: ranked 0 random cifar100-controls -->\n<!-- end -->\n", "say 1 or more"),
         ("<!-- table: ranked 3 x cifar100-controls -->\n<!-- end -->\n", "no run of x"),
-        ("<!-- table: planned x 15 cifar100-controls -->\n<!-- end -->\n", "no family 'x'"),
+        ("<!-- table: ranked 16 random cifar100-controls -->\n<!-- end -->\n", "fewer than 16"),
+        (
+            "<!-- table: ranked 3 random cifar100-controls cifar100-sequential -->\n<!-- end -->\n",
+            "another random on",
+        ),
+        ("<!-- table: planned x cifar100-controls -->\n<!-- end -->\n", "no family 'x'"),
         ("<!-- table: starts cifar100-controls -->\nprose, and no end\n", "do not alternate"),
     ],
 )
