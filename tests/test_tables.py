@@ -80,11 +80,15 @@ def test_a_planned_family_is_of_the_runs_of_several_folders(tmp_path):
         np.array([finals[one][task] - finals[other][task] for task in finals[one]])
         for one, other in pairs
     ]
-    flipped = {"permutation_type": "samples", "n_resamples": np.inf}
-    ps = [stats.permutation_test((d,), np.mean, **flipped).pvalue for d in differences]
+    ps = np.array(
+        [
+            stats.permutation_test((d,), np.mean, permutation_type="samples").pvalue
+            for d in differences
+        ]
+    )
     order = np.argsort(ps)
     corrected = np.empty(len(ps))
-    corrected[order] = np.minimum(1, np.maximum.accumulate(np.sort(ps) * [4, 3, 2, 1]))
+    corrected[order] = np.minimum(1, np.maximum.accumulate(ps[order] * np.array([4, 3, 2, 1])))
     assert [row[1] for row in rows] == [str(len(d)) for d in differences]
     means = [f"{d.mean():+.1f}".replace("-", "−") for d in differences]
     assert [row[2].split(" ")[0] for row in rows] == means
