@@ -1,7 +1,7 @@
 """ResNet-18 in plain PyTorch with torchvision's form and names: what ours is held to."""
 
-import torch
-from torch import nn
+import torch  # pyright: ignore[reportMissingImports]
+from torch import nn  # pyright: ignore[reportMissingImports]
 
 
 class Block(nn.Module):
