@@ -16,7 +16,17 @@ from experiments import plotting, statistics, summaries, tracking
 from experiments.errors import UserError, exit_status
 from experiments.tracking import RunRecord
 
-_SHOWN_LAYERS = 5  # of which norms are drawn, evenly spread
+_SHOWN_LAYERS = 5  # of which norms and angles are drawn, evenly spread
+# What is recorded of layers: the title of its figure, its first epoch, and what the axes say.
+_OF_LAYERS = {
+    "norm": (
+        "Norms of layers over training",
+        0,
+        "epochs trained",
+        "norm of the taps that meet data",
+    ),
+    "turn": ("How far layers turn in an epoch", 1, "epoch", "degrees"),
+}
 _EARLY = (1, 3)  # epochs
 
 
@@ -47,14 +57,18 @@ def write(results: Path, output: Path) -> list[Path]:
         if missing := len(words) - len(found):
             text += [f"Not run, but counted in the correction: {missing}.", ""]
         figures[stem] = plotting.differences_figure(found, rows, title=title, subtitle=subtitle)
-    if norms := layer_norms(records, labels):
-        figures["norms"] = plotting.norms_figure(
-            norms,
-            labels=labels,
-            baseline=baseline,
-            title="Norms of layers over training",
-            subtitle=subtitle,
-        )
+    for kind, (title, first, across, up) in _OF_LAYERS.items():
+        if curves := layer_curves(records, labels, kind):
+            figures[f"{kind}s"] = plotting.layers_figure(
+                curves,
+                labels=labels,
+                baseline=baseline,
+                first=first,
+                across=across,
+                up=up,
+                title=title,
+                subtitle=subtitle,
+            )
     written: list[Path] = []
     for stem, figure in figures.items():
         name = tracking.output_name(f"evidence-{stem}", records)
@@ -182,20 +196,26 @@ def comparisons_table(comparisons: Sequence[statistics.Comparison], rows: Sequen
     return "\n".join([*lines, ""])
 
 
-def layer_norms(
-    records: Sequence[RunRecord], labels: Mapping[str, str]
+def layer_curves(
+    records: Sequence[RunRecord], labels: Mapping[str, str], kind: str
 ) -> dict[str, dict[str, list[float]]]:
-    """Averages the recorded norms of some layers over the finished runs of each variant."""
+    """Averages what is recorded of some layers over the finished runs of each variant.
+
+    Args:
+        records: The runs.
+        labels: The variants to take.
+        kind: What of layers: norm or turn (see `training.Curves`).
+    """
     finished = [r for r in records if r.stopped is None]
     groups = statistics.by_variant(finished)
-    names = [name for run in finished for name in run.curves if name.startswith("norm/")]
+    names = [name for run in finished for name in run.curves if name.startswith(f"{kind}/")]
     layers = list(dict.fromkeys(names))
     if not layers:
         return {}
     chosen = np.linspace(0, len(layers) - 1, min(_SHOWN_LAYERS, len(layers))).round().astype(int)
     found: dict[str, dict[str, list[float]]] = {}
     for name in (layers[number] for number in chosen):
-        of_layer = found.setdefault(name.removeprefix("norm/"), {})
+        of_layer = found.setdefault(name.removeprefix(f"{kind}/"), {})
         for variant in labels:
             curves = [r.curves[name] for r in groups.get(variant, []) if name in r.curves]
             if curves:

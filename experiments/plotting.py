@@ -23,7 +23,8 @@ _BASELINE = "#000000"
 _QUIET = "#666666"
 _MARKERS = ("", "o", "^", "s")  # a second round of the colours is told apart by these
 _BANDS = 4  # more bands than these hide each other: bars behind the last epoch then
-_NORM_TICKS = (1, 1.2, 1.5, 2, 3, 5, 8)  # of each power of ten
+_TICKS = (1, 1.2, 1.5, 2, 3, 5, 8)  # of each power of ten
+_WIDE = 50  # an axis that spans more has powers of ten alone
 _BAR_STEP = 0.017  # from one such bar to the next, as a share of the epochs
 
 STYLE: dict[Any, Any] = {
@@ -362,39 +363,47 @@ def differences_figure(
     return figure
 
 
-def norms_figure(
-    norms: Mapping[str, Mapping[str, Sequence[float]]],
+def layers_figure(
+    layers: Mapping[str, Mapping[str, Sequence[float]]],
     *,
     labels: Mapping[str, str],
     baseline: str,
+    first: int,
+    across: str,
+    up: str,
     title: str,
     subtitle: str,
 ) -> Figure:
-    """Draws the norm of some layers as training goes on, a panel a layer, on a logarithmic scale.
+    """Draws what became of some layers in training, a panel a layer, on a logarithmic scale.
 
     Args:
-        norms: For each layer, of each variant the norm as each epoch begins.
+        layers: For each layer, of each variant one number an epoch.
         labels: What each variant is called, in the order of the colours.
         baseline: The variant in black.
+        first: The epoch of the first number.
+        across: What the horizontal axis says.
+        up: What the vertical one says.
         title: What the figure says.
         subtitle: What the runs have in common.
     """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.1 * len(norms), 4.6))
+        figure = Figure(figsize=(3.1 * len(layers), 4.6))
         colours, markers = _looks(list(labels), baseline, "categorical")
-        panels = figure.subplots(1, len(norms), squeeze=False)[0]
-        for axes, (layer, of_layer) in zip(panels, norms.items(), strict=True):
+        panels = figure.subplots(1, len(layers), squeeze=False)[0]
+        for axes, (layer, of_layer) in zip(panels, layers.items(), strict=True):
             for variant, values in of_layer.items():
-                epochs = np.arange(len(values))
+                epochs = first + np.arange(len(values))
                 style = {"color": colours[variant], "marker": markers[variant], "ms": 4}
                 axes.plot(epochs, values, label=labels[variant], lw=1.6, **style)
             axes.set_title(layer, fontsize=10)
             axes.set_yscale("log")
-            axes.yaxis.set_major_locator(ticker.LogLocator(subs=_NORM_TICKS))
+            low, high = axes.get_ylim()
+            wide = high > _WIDE * low
+            axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1,) if wide else _TICKS))
             axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
             axes.yaxis.set_minor_locator(ticker.NullLocator())
-            axes.set_xlabel("epochs trained")
-        panels[0].set_ylabel("norm of the taps that meet data")
+            axes.set_xlabel(across)
+        panels[0].set_ylabel(up)
         figure.subplots_adjust(left=0.07, right=0.99, top=0.8, bottom=0.27, wspace=0.3)
         handles, names = panels[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="lower left", ncols=3, fontsize=8.5, frameon=False)

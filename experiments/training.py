@@ -60,14 +60,16 @@ class EpochResult(NamedTuple):
     train: Metrics  # means over the training images, while training
     validation: Metrics  # means over the test images, after it
     norms: dict[str, Float[Array, ""]]  # of each layer's taps that meet data, before it
+    turns: dict[str, Float[Array, ""]]  # by how many degrees it turned these taps
     step_losses: Float[Array, " steps"]
 
 
 class Curves(NamedTuple):
     """What one run recorded: lists with one value an epoch.
 
-    Those of `CURVES`, accuracies in percent; and `norm/<layer>`, the norm of the layer's taps that
-    meet data, as the epoch begins, so that the first is the initialiser's.
+    Those of `CURVES`, accuracies in percent; `norm/<layer>`, the norm of the layer's taps that
+    meet data, as the epoch begins, so that the first is the initialiser's; and `turn/<layer>`, the
+    angle in degrees between these taps before the epoch and after it.
     """
 
     values: dict[str, list[float | None]]
@@ -168,7 +170,8 @@ class Epoch:
             params=dead_taps.trim(state.params, live),
             optimizer=dead_taps.trim_optimizer(state.optimizer, live),
         )
-        norms = diagnostics.kernel_norms(state.params)
+        first = state.params
+        norms = diagnostics.kernel_norms(first)
 
         def one(state: State, batch: tuple[Array, Array]) -> tuple[State, Metrics]:
             number, rows = batch
@@ -186,6 +189,7 @@ class Epoch:
             state, last = one(state, (jnp.asarray(full), order[-rest:]))
             sums = jax.tree.map(lambda s, m: jnp.append(s, m), sums, last)
             step_losses = jnp.append(step_losses, last.loss / rest)
+        turns = diagnostics.kernel_angles(first, state.params)
         params, optimizer = dead_taps.put_back(
             state.params,
             state.optimizer,
@@ -198,7 +202,7 @@ class Epoch:
         state = State(params, state.batch_stats, optimizer)
         train_means = jax.tree.map(lambda m: jnp.sum(m) / count, sums)
         validation = self._evaluate(state, images.test_images, test)
-        return state, EpochResult(train_means, validation, norms, step_losses)
+        return state, EpochResult(train_means, validation, norms, turns, step_losses)
 
     def _normalize(self, images: UInt8[Array, "n h w c"]) -> Float[Array, "n h w c"]:
         return images.astype(jnp.float32) * self.slope - self.offset
@@ -508,8 +512,9 @@ class RunLog:
             self.curves[f"{split}_acc_top1"].append(100 * float(metrics.top1))
             self.curves[f"{split}_acc_top5"].append(100 * float(metrics.top5))
         self.curves["learning_rate"].append(rate)
-        for name, norm in result.norms.items():
-            self.curves.setdefault(f"norm/{name}", []).append(float(f"{norm:.5g}"))
+        for kind, values in (("norm", result.norms), ("turn", result.turns)):
+            for name, value in values.items():
+                self.curves.setdefault(f"{kind}/{name}", []).append(float(f"{value:.5g}"))
 
 
 def _with_learning_rate(state: State, rate: Array) -> State:

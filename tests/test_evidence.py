@@ -100,7 +100,7 @@ def test_one_task_settles_nothing_and_stopped_runs_are_counted(tmp_path):
 
 def test_norms_are_of_layers_evenly_spread(results):
     records, shown = summaries.read_summary(results / "controls.json")
-    norms = evidence.layer_norms(records, shown["labels"])
+    norms = evidence.layer_curves(records, shown["labels"], "norm")
     assert list(norms) == ["layer0", "layer2", "layer3", "layer4", "layer6"]
     assert norms["layer0"]["same"] == pytest.approx([8.2, 9.0, 9.0, 9.0])
-    assert evidence.layer_norms([run("random", [1.0])], shown["labels"]) == {}
+    assert evidence.layer_curves(records, shown["labels"], "turn") == {}

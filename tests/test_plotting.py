@@ -199,11 +199,22 @@ def test_differences_say_what_is_settled():
     assert any("over 9 to 10 tasks" in text for text in texts(figure))
 
 
-def test_norms_have_a_panel_a_layer_and_a_line_a_variant():
-    norms = {"conv1": {"random": [8.0, 9.0], "a": [2.0, 3.0]}, "conv2": {"random": [1.0, 1.0]}}
+def test_layers_have_a_panel_each_and_a_line_a_variant():
+    layers = {"conv1": {"random": [8.0, 9.0], "a": [2.0, 3.0]}, "conv2": {"random": [0.1, 90.0]}}
     labels = {"random": "Random", "a": "A"}
-    figure = plotting.norms_figure(norms, labels=labels, baseline="random", title="T", subtitle="")
+    figure = plotting.layers_figure(
+        layers,
+        labels=labels,
+        baseline="random",
+        first=1,
+        across="epoch",
+        up="degrees",
+        title="T",
+        subtitle="",
+    )
     assert [len(axes.lines) for axes in figure.axes] == [2, 1]
+    np.testing.assert_array_equal(figure.axes[0].lines[1].get_xdata(), [1, 2])
+    assert set(figure.axes[1].get_yticks()) <= {10.0**power for power in range(-4, 5)}
     np.testing.assert_array_equal(figure.axes[0].lines[1].get_ydata(), [2.0, 3.0])
     assert figure.axes[0].get_yscale() == "log"
 

@@ -277,7 +277,7 @@ def test_bfloat16_trains_close_to_float32(dataset):
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
 
 
-def test_norms_of_layers_are_recorded_as_each_epoch_begins(trainer, dataset):
+def test_norms_and_turns_of_layers_are_recorded(trainer, dataset):
     tasks, starts, keys = tasks_and_starts(trainer, dataset, PAIRS[:2])
     curves, _ = trainer.train(tasks, starts, keys)
     short = training.Trainer(dataset, dataclasses.replace(SETTINGS, epochs=1), 10, SmallNetwork())
@@ -287,6 +287,11 @@ def test_norms_of_layers_are_recorded_as_each_epoch_begins(trainer, dataset):
         wanted = [np.linalg.norm(of[i]["params"]["conv1"]["kernel"]) for of in (starts, after_one)]
         assert len(norms) == 3
         np.testing.assert_allclose(norms[:2], wanted, rtol=1e-4)
+        kernels = [np.ravel(of[i]["params"]["conv1"]["kernel"]) for of in (starts, after_one)]
+        cosine = np.dot(*(kernel / np.linalg.norm(kernel) for kernel in kernels))
+        turns = curve(curves[i], "turn/conv1")
+        assert len(turns) == 3
+        assert turns[0] == pytest.approx(np.degrees(np.arccos(cosine)), rel=0.01)
 
 
 def test_a_frozen_stem_stays_and_the_rest_learns(dataset):
@@ -297,6 +302,7 @@ def test_a_frozen_stem_stays_and_the_rest_learns(dataset):
     before = starts[0]["params"]
     np.testing.assert_array_equal(final["params"]["conv1"]["kernel"], before["conv1"]["kernel"])
     assert not np.allclose(final["params"]["bn1"]["scale"], before["bn1"]["scale"])
+    assert not np.any(curve(curves, "turn/conv1"))
     losses = curve(curves, "train_loss")
     assert losses[-1] < losses[0]
     # Runs recorded before there was this switch are runs without it.
