@@ -32,6 +32,7 @@ _AUTHORS = {
 _TUNED = "random-x12.random-x0.35.rate-0.01"  # the random start that tuning chose
 _SLOW = "random-x12.random-x0.35.rate-0.0033"  # and that of the wider search
 _RECIPE = "gabor-1-x12.random-x0.35.rate-0.01"
+_SOURCE = "pretrained-x12.pretrained-x0.35.rate-0.01"
 _WIDER = "gabor-1-x12.fourier-k3-x0.35.rate-0.01"
 # Families of `PLAN.md` of which no one folder has all starts: what is asked, a start, another, and
 # after how many epochs.
@@ -57,6 +58,10 @@ _PLANNED = {
     ],
     "twenty": [
         ("Gabor × 12; Fourier × 0.35; against tuned random, rate 0.0033", _WIDER, _SLOW, 15),
+    ],
+    "source": [
+        ("Pretrained × 12, × 0.35; after 15 epochs", _SOURCE, _SLOW, 15),
+        ("Pretrained × 12, × 0.35; after 3 epochs", _SOURCE, _SLOW, 3),
     ],
 }
 _BLOCK = re.compile(r"(<!-- table: ([^\n]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
