@@ -376,6 +376,8 @@ def layers_figure(
 ) -> Figure:
     """Draws what became of some layers in training, a panel a layer, on a logarithmic scale.
 
+    Zeros are left out: those of a layer that is not trained, whose line is missing then.
+
     Args:
         layers: For each layer, of each variant one number an epoch.
         labels: What each variant is called, in the order of the colours.
@@ -393,6 +395,7 @@ def layers_figure(
         for axes, (layer, of_layer) in zip(panels, layers.items(), strict=True):
             for variant, values in of_layer.items():
                 epochs = first + np.arange(len(values))
+                values = np.where(np.greater(values, 0), values, np.nan)
                 style = {"color": colours[variant], "marker": markers[variant], "ms": 4}
                 axes.plot(epochs, values, label=labels[variant], lw=1.6, **style)
             axes.set_title(layer, fontsize=10)

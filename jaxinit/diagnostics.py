@@ -38,10 +38,10 @@ def kernel_angles(
 ) -> dict[str, Float[Array, ""]]:
     """Returns the angle between each convolution's kernel in two trees, in degrees, 0 to 180.
 
-    Under batch norm it is all of a kernel's change that the network's function sees. Kernels are
-    taken as vectors; to one of zeros the angle is 0. Computed from sum and difference of the unit
-    vectors, as the cosine has no digits left for small angles (Kahan, *How Futile are Mindless
-    Assessments of Roundoff in Floating-Point Computation?*, 2006, §12).
+    What is left of a kernel's change when its norm, which batch norm hides, is taken away. Kernels
+    are taken as vectors; to one of zeros the angle is 0. Computed from sum and difference of
+    vectors of one length, as the cosine has no digits left for small angles (Kahan, *How Futile
+    are Mindless Assessments of Roundoff in Floating-Point Computation?*, 2006, §12).
 
     Args:
         before: A tree of parameters.

@@ -299,8 +299,8 @@ def recommended() -> ParamsInitializer:
     was better where there are some. Part of the gain is its norm, twelve times the
     default's. On images of another kind measure first: on the made-up ones of the quick experiments
     Gabor filters are far behind random ones. `scaled(12, layers=1)` has the norm without them.
-    Train the layer, although it turns by a few degrees only: the filters are grey, and frozen they
-    were no better than the default start.
+    Train the layer, although it turns by a few degrees only: where it was frozen it was as far as
+    the default start.
 
     Example:
         >>> import jax, jax.numpy as jnp

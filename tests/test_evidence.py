@@ -37,7 +37,8 @@ def results(tmp_path):
             values = [20.0 + task, 50.0 + task + shift, 50.0 + task + shift, 50.0 + task + shift]
             one = run(variant, values, task=f"pair-{task}-9")
             norms = {f"norm/layer{i}": [8.0 + shift, 9.0, 9.0, 9.0] for i in range(7)}
-            changes = {"experiment": "controls", "curves": {**one.curves, **norms}}
+            turns = {"turn/layer0": [0.0 if variant == "same" else 30.0 + shift, 9.0, 1.0, 1.0]}
+            changes = {"experiment": "controls", "curves": {**one.curves, **norms, **turns}}
             records.append(run(variant, values, task=one.task, **changes))
     summaries.write_summary(records, tmp_path / "controls", SHOWN)
     return tmp_path / "controls"
@@ -52,7 +53,8 @@ def rows(text, heading):
 def test_tables_say_what_is_settled_and_what_is_not(results, tmp_path):
     written = {path.name for path in evidence.write(results, tmp_path / "out")}
     text = (tmp_path / "out" / "evidence.md").read_text()
-    assert {"evidence.md", "evidence-main.png", "evidence-causes.png"} <= written
+    pictures = {f"evidence-{name}.png" for name in ("main", "causes", "norms", "turns")}
+    assert {"evidence.md", *pictures} <= written
     assert all(name in written for name in re.findall(r"\((\S+\.png)\)", text))
     good, same = rows(text, "Against random")
     assert good[:3] == ["Good", "8", "8"]
@@ -103,4 +105,7 @@ def test_norms_are_of_layers_evenly_spread(results):
     norms = evidence.layer_curves(records, shown["labels"], "norm")
     assert list(norms) == ["layer0", "layer2", "layer3", "layer4", "layer6"]
     assert norms["layer0"]["same"] == pytest.approx([8.2, 9.0, 9.0, 9.0])
-    assert evidence.layer_curves(records, shown["labels"], "turn") == {}
+    turns = evidence.layer_curves(records, shown["labels"], "turn")
+    assert list(turns) == ["layer0"]
+    assert turns["layer0"]["same"] == pytest.approx([0.0, 9.0, 1.0, 1.0])
+    assert evidence.layer_curves([run("random", [1.0])], shown["labels"], "turn") == {}

@@ -199,8 +199,12 @@ def test_differences_say_what_is_settled():
     assert any("over 9 to 10 tasks" in text for text in texts(figure))
 
 
-def test_layers_have_a_panel_each_and_a_line_a_variant():
-    layers = {"conv1": {"random": [8.0, 9.0], "a": [2.0, 3.0]}, "conv2": {"random": [0.1, 90.0]}}
+def test_layers_have_a_panel_each_and_a_line_a_variant(tmp_path):
+    layers = {
+        "conv1": {"random": [8.0, 9.0], "a": [2.0, 3.0]},
+        "conv2": {"random": [0.1, 90.0], "a": [0.0, 0.0]},
+        "conv3": {"random": [0.0, 0.0]},
+    }
     labels = {"random": "Random", "a": "A"}
     figure = plotting.layers_figure(
         layers,
@@ -212,10 +216,12 @@ def test_layers_have_a_panel_each_and_a_line_a_variant():
         title="T",
         subtitle="",
     )
-    assert [len(axes.lines) for axes in figure.axes] == [2, 1]
+    assert [len(axes.lines) for axes in figure.axes] == [2, 2, 1]
+    plotting.save(figure, tmp_path, "layers")  # which must not warn of zeros on a logarithmic axis
     np.testing.assert_array_equal(figure.axes[0].lines[1].get_xdata(), [1, 2])
     assert set(figure.axes[1].get_yticks()) <= {10.0**power for power in range(-4, 5)}
     np.testing.assert_array_equal(figure.axes[0].lines[1].get_ydata(), [2.0, 3.0])
+    assert np.isnan(np.asarray(figure.axes[1].lines[1].get_ydata(), np.float64)).all()
     assert figure.axes[0].get_yscale() == "log"
 
 
