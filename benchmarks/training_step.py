@@ -60,7 +60,7 @@ def compare(against: str, batch: int, size: int, steps: int, repeats: int) -> st
 def import_torch() -> Any:
     """Returns PyTorch, or says how to get it."""
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise errors.UserError(
             "PyTorch is not installed: say `make bench`, which installs it"
