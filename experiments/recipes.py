@@ -27,7 +27,7 @@ class Recipes(comparison.Experiment):
     """What `experiments.recipes` compares."""
 
     stems: tuple[str, ...] = config.option(
-        STEMS[:3],
+        ("random", "gabor", "whole"),
         "first layers: random, gabor, whole filters of source models, or pretrained (that of one "
         "source model)",
         choices=STEMS,
@@ -36,7 +36,7 @@ class Recipes(comparison.Experiment):
         (1.0, 4.0, 12.0), "norms of the first layer, in that of the default start"
     )
     bodies: tuple[str, ...] = config.option(
-        BODIES[:4],
+        ("random", "clustered", "live", "bootstrap"),
         "the other layers: random, clustered, live (clustered, only taps that met data), "
         "bootstrap (real filters), or pretrained (those of one source model)",
         choices=BODIES,

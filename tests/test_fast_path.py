@@ -46,7 +46,7 @@ def test_twenty_steps_of_two_runs_at_once_are_those_of_plain_convolutions_alone(
         for run, (state, key) in enumerate(zip(states, keys, strict=True)):
             after, alone = plain(images, train, test, state, key.training)
             assert alone.step_losses.shape == (STEPS,)
-            # Norms are of the taps that meet data, and the plain one takes these to be all.
+            # Norms and turns are of the taps that meet data, for the plain one all of them.
             ended_as, is_as = (result._replace(norms={}, turns={}) for result in (fast, alone))
             for ours, theirs in zip(
                 jax.tree.leaves((ended_as, ended.params, ended.batch_stats)),
