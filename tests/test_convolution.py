@@ -112,3 +112,15 @@ def test_bfloat16(size):
         x16.astype(jnp.float32), kernel16.astype(jnp.float32), stride=1, padding=1
     )
     assert_close(y.astype(jnp.float32), exact, 2**-7)
+
+
+def test_the_plain_twin_is_seen_under_jit_that_was_traced_before():
+    x, kernel = inputs(8, 3)
+    convolve = jax.jit(
+        lambda x, kernel: convolution.matmul_convolution(x, kernel, stride=1, padding=1)
+    )
+    expected = convolve(x, kernel)
+    with convolution.by_plain_twin(True):
+        assert "conv_general_dilated" in str(jax.make_jaxpr(convolve)(x, kernel))
+        assert_close(convolve(x, kernel), expected)
+    assert "conv_general_dilated" not in str(jax.make_jaxpr(convolve)(x, kernel))

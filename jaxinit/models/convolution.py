@@ -10,9 +10,16 @@ for Convolutional Neural Networks", 2016).
 
 from typing import Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
+
+
+# Part of the key under which JAX keeps what it traced, so that no program made without it is taken.
+by_plain_twin = jax.make_user_context(False)
+"""`with by_plain_twin(True):` traces `matmul_convolution` as the one operation that it stands for,
+so that a program shows its convolutions."""
 
 
 @runtime_checkable
@@ -73,6 +80,8 @@ def matmul_convolution(
     Returns:
         What `plain_convolution` returns, to rounding.
     """
+    if by_plain_twin.value:
+        return plain_convolution(x, kernel, stride=stride, padding=padding)
     _, height, width, _ = x.shape
     padded = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     tiled = kernel.shape[:2] == (3, 3) and (stride, padding) == (1, 1)
