@@ -12,8 +12,9 @@ from typing import Any
 from experiments import comparison, config, ingredients, reference
 from experiments.comparison import Figure, Question
 from experiments.runner import Variant
-from jaxinit import alignment, filters
-from jaxinit.types import ParamsInitializer
+from jaxinit import alignment, kernels, layers
+from jaxinit.layers import Network
+from jaxinit.types import Params, ParamsInitializer, PRNGKey
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +90,13 @@ def ask(settings: Alignment, made_of: ingredients.Ingredients) -> Question:
 
 def _first(means: dict[str, Any], count: int) -> ParamsInitializer:
     """Fills the first so many layers with the means of their groups."""
-    kernels = {name: means[name] for name in list(means)[:count]}
-    return lambda key, params: filters.set_kernels(params, kernels)
+
+    def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
+        del key
+        known = layers.of(params, network)
+        return kernels.put(params, {known[name]: means[name] for name in list(means)[:count]})
+
+    return init
 
 
 def main(argv: Sequence[str] | None = None) -> None:

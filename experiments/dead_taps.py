@@ -9,6 +9,7 @@ changes such a tap w and its velocity v by weight decay λ and momentum μ alone
 which is linear: any number of steps is one 2×2 matrix.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -17,51 +18,63 @@ import optax
 from jaxtyping import Array, Float
 
 from experiments import config
-from jaxinit import filters
-from jaxinit.filters import LiveTaps
+from jaxinit import kernels, layers
+from jaxinit.layers import Layer, Network
 
 
-def trim(tree: Any, live: LiveTaps) -> Any:
+def trimmed_layers(network: Network) -> tuple[Layer, ...]:
+    """The convolutions with taps that see no data, as far as they can be taken out of the tree."""
+    return tuple(layer for layer in network.layers if layer.dead_taps and layer.view == ())
+
+
+def trim(tree: Any, network: Network) -> Any:
     """Keeps the live taps of each kernel in a tree of parameters or velocities."""
-    kernels = {name: filters.live_part(tree, name, live) for name in live}
-    return filters.set_kernels(tree, kernels)
+    live, own = network.live_taps(), trimmed_layers(network)
+    parts = [
+        layers.live_part(kernel, layer, live)
+        for layer, kernel in zip(own, kernels.get_all(tree, own), strict=True)
+    ]
+    return kernels.put(tree, dict(zip(own, parts, strict=True)))
 
 
-def pad(trimmed: Any, live: LiveTaps, whole: Any) -> Any:
+def pad(trimmed: Any, network: Network, whole: Any) -> Any:
     """Puts zeros in place of the dead taps, which compute the same.
 
     Args:
         trimmed: What `trim` returned.
-        live: As given to it.
+        network: As given to it.
         whole: A tree with the shapes that it had.
     """
-    kernels = {}
-    for name, own in live.items():
-        sides = filters.get_kernel(whole, name).shape[:2]
-        margins = [(o.start, side - o.stop) for o, side in zip(own, sides, strict=True)]
-        kernels[name] = jnp.pad(filters.get_kernel(trimmed, name), (*margins, (0, 0), (0, 0)))
-    return filters.set_kernels(trimmed, kernels)
+    live, own = network.live_taps(), trimmed_layers(network)
+    padded = {}
+    for layer, kernel, before in _both(trimmed, whole, own):
+        sides = zip(live[layer.name], before.shape, strict=False)
+        margins = [(part.start, side - part.stop) for part, side in sides]
+        padded[layer] = jnp.pad(kernel, (*margins, (0, 0), (0, 0)))
+    return kernels.put(trimmed, padded)
 
 
-def _put(trimmed: Any, live: LiveTaps, whole: Any) -> Any:
-    kernels = {}
-    for name, (rows, columns) in live.items():
-        kernels[name] = jax.lax.dynamic_update_slice(
-            filters.get_kernel(whole, name),
-            filters.get_kernel(trimmed, name),
-            (rows.start, columns.start, 0, 0),
-        )
-    return filters.set_kernels(trimmed, kernels)
+def _put(trimmed: Any, network: Network, whole: Any) -> Any:
+    live, own = network.live_taps(), trimmed_layers(network)
+    joined = {}
+    for layer, kernel, before in _both(trimmed, whole, own):
+        starts = (*(part.start for part in live[layer.name]), 0, 0)
+        joined[layer] = jax.lax.dynamic_update_slice(before, kernel, starts)
+    return kernels.put(trimmed, joined)
 
 
-def trim_optimizer(optimizer: Any, live: LiveTaps) -> Any:
+def _both(trimmed: Any, whole: Any, own: Sequence[Layer]) -> Iterable[tuple[Layer, Array, Array]]:
+    return zip(own, kernels.get_all(trimmed, own), kernels.get_all(whole, own), strict=True)
+
+
+def trim_optimizer(optimizer: Any, network: Network) -> Any:
     """Does for the optimiser's state what `trim` does for the parameters."""
     trace = optax.tree_utils.tree_get(optimizer, "trace")
-    return optax.tree_utils.tree_set(optimizer, trace=trim(trace, live))
+    return optax.tree_utils.tree_set(optimizer, trace=trim(trace, network))
 
 
 def put_back(
-    params: Any, optimizer: Any, old: tuple[Any, Any], live: LiveTaps, steps: int, rate: Array,
+    params: Any, optimizer: Any, old: tuple[Any, Any], network: Network, steps: int, rate: Array,
     settings: config.Training,
 ) -> tuple[Any, Any]:  # fmt: skip
     """Joins the live taps after some steps with the dead ones of before, brought forward as many.
@@ -70,7 +83,7 @@ def put_back(
         params: Trimmed, after the steps.
         optimizer: Its state, likewise.
         old: Both as they were before, not trimmed.
-        live: Which taps were kept.
+        network: Whose live taps were kept.
         steps: How many were taken. Static.
         rate: Learning rate of them all.
         settings: Momentum and weight decay.
@@ -81,12 +94,11 @@ def put_back(
     old_params, old_trace = old[0], optax.tree_utils.tree_get(old[1], "trace")
     (ww, wv), (vw, vv) = _power(steps, rate, settings.momentum, settings.weight_decay)
     dead_params, dead_trace = {}, {}
-    for name in live:
-        w, v = filters.get_kernel(old_params, name), filters.get_kernel(old_trace, name)
-        dead_params[name], dead_trace[name] = ww * w + wv * v, vw * w + vv * v
+    for layer, w, v in _both(old_params, old_trace, trimmed_layers(network)):
+        dead_params[layer], dead_trace[layer] = ww * w + wv * v, vw * w + vv * v
     trace = optax.tree_utils.tree_get(optimizer, "trace")
-    whole = _put(params, live, filters.set_kernels(old_params, dead_params))
-    trace = _put(trace, live, filters.set_kernels(old_trace, dead_trace))
+    whole = _put(params, network, kernels.put(old_params, dead_params))
+    trace = _put(trace, network, kernels.put(old_trace, dead_trace))
     return whole, optax.tree_utils.tree_set(optimizer, trace=trace)
 
 

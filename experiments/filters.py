@@ -5,6 +5,7 @@ slices of the network's kernels before and after, as JSON; the figures are drawn
 """
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ from experiments import (
 )
 from experiments.errors import UserError, exit_status
 from experiments.progress import Progress
-from jaxinit import filters
+from jaxinit import initializers, kernels
 
 _SEED = 0
 _SLICES = 20
@@ -134,19 +135,20 @@ class Plan(NamedTuple):
         variant = self.made_of.clustered(distance, settings.clusters)
         keys = protocol.run_keys(_SEED, pair)
         variables = trainer.init_variables(keys.network)
-        params = jax.jit(variant.make())(keys.initializer, variables["params"])
+        start = functools.partial(initializers.run, variant.make(), network=trainer.layers)
+        params = jax.jit(start)(keys.initializer, variables["params"])
         run, start = protocol.Run(variant.name, pair, _SEED), [{**variables, "params": params}]
         _, (final,), _ = runner.train_runs(trainer, [run], [task], start, progress)
         bank = self.made_of.bank(distance, settings.clusters)
-        names = filters.layer_names(params)
+        shown = [trainer.layers.main[number - 1] for number in settings.shown]
         return {
             "settings": self._described(distance),
             "subtitle": f"{self.dataset.title}: {settings.sources.sources} source models, "
             f"{variant.label}; {runner.task_name(pair)}, {settings.training.epochs} epochs, "
             f"{jax.devices()[0].device_kind}",
             "kernels": {
-                name: [_slices(filters.get_kernel(of, name)) for of in (params, final["params"])]
-                for name in (names[number - 1] for number in settings.shown)
+                layer.name: [_slices(kernels.get(of, layer)) for of in (params, final["params"])]
+                for layer in shown
             },
             "clusters": {
                 name: {
@@ -198,7 +200,7 @@ def draw(drawings: Mapping[str, Any]) -> dict[str, plotting.Figure]:
 
 def _slices(kernel: Float[Array, "h w i o"]) -> list[Any]:
     """Takes some slices, evenly spread over the channels."""
-    flat = np.asarray(filters.to_slices(kernel)).reshape(-1, *kernel.shape[:2])
+    flat = np.asarray(kernels.to_slices(kernel)).reshape(-1, *kernel.shape[:2])
     return _rounded(flat[np.linspace(0, len(flat) - 1, min(_SLICES, len(flat))).astype(int)])
 
 

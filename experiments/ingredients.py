@@ -11,9 +11,8 @@ from experiments.errors import UserError
 from experiments.progress import Progress, say
 from experiments.runner import Variant
 from jaxinit import banks, distances, initializers
-from jaxinit.filters import LiveTaps
-from jaxinit.models import resnet
-from jaxinit.types import ParamsInitializer
+from jaxinit.layers import LiveTaps, Network
+from jaxinit.types import Params, ParamsInitializer, PRNGKey
 
 LAYERS = 17
 _FEWEST_SLICES = 3 * 64  # of one model's layers: its first
@@ -77,11 +76,16 @@ def random() -> Variant:
 def gabor(layers: int, *, identical: bool = False) -> Variant:
     """Gabor filters in the first layers; identical: the same in all runs, as the authors'."""
     draw = initializers.gabor(layers=layers)
+
+    def always_the_same(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
+        del key
+        return draw(jax.random.key(_GABOR_SEED), params, network=network)
+
     if identical:
         return Variant(
             f"gabor-{layers}-identical",
             f"Gabor, {_layers(layers)}, identical",
-            lambda: lambda key, params: draw(jax.random.key(_GABOR_SEED), params),
+            lambda: always_the_same,
             {"kind": "gabor", "layers": layers, "identical": True},
         )
     label, settings = f"Gabor, {_layers(layers)}", {"kind": "gabor", "layers": layers}
@@ -143,7 +147,7 @@ class Ingredients:
     @functools.cached_property
     def live(self) -> LiveTaps:
         """The taps that meet data in the networks that are started."""
-        return resnet.live_taps(self._network, self._size)
+        return training.trace(self._network, self._size).live_taps()
 
     def names(self) -> tuple[str, ...]:
         """Where each source model comes from, without training or loading any."""
@@ -285,12 +289,14 @@ class Ingredients:
                 return kept
         try:
             params = [source.stored_params() for source in self.sources()[:models]]
+            known = training.trace(self._network, self._source_size)
             say(f"clustering the filters of {len(params)} models: {distance}, k = {k}, {chosen}")
             bank = banks.fit(
                 jax.random.key(_BANK_SEED),
                 params,
                 members_per_cluster=members,
-                live=resnet.live_taps(self._network, self._source_size) if live_only else None,
+                live=known.live_taps() if live_only else None,
+                network=known,
                 **options,
                 **asked,
             )

@@ -4,6 +4,7 @@ Batch norm hides a layer's norm from the network's function, but not from its st
 """
 
 import dataclasses
+import functools
 import statistics
 import sys
 import time
@@ -16,8 +17,8 @@ from experiments import comparison, config, ingredients, runner, tracking, train
 from experiments.errors import exit_status
 from experiments.progress import clock
 from jaxinit import diagnostics, distances, initializers
-from jaxinit.initializers import ParamsInitializer
-from jaxinit.types import Params
+from jaxinit.layers import Network
+from jaxinit.types import Params, ParamsInitializer
 
 _SEED = 0
 
@@ -49,17 +50,17 @@ def measure(settings: NormsOf) -> dict[str, Norms]:
     """
     plan = comparison.plan("norms", settings)
     trainer = training.Trainer(plan.dataset, settings.training, classes=10)
-    default = trainer.init_variables(jax.random.key(_SEED))["params"]
+    default, known = trainer.init_variables(jax.random.key(_SEED))["params"], trainer.layers
     models = [source.load()["params"] for source in plan.made_of.sources()]
-    each = [_relative(model, default) for model in models]
+    each = [_relative(model, default, known) for model in models]
     found = {"source models, mean": {n: statistics.mean(e[n] for e in each) for n in each[0]}}
-    found["Gabor"] = _drawn(initializers.gabor(), default)
+    found["Gabor"] = _drawn(initializers.gabor(), default, known)
     for distance in settings.clustering.distances:
         for k in settings.clusters:
             for representative in _representatives(settings.clustering, distance):
                 variant = plan.made_of.clustered(distance, k, representative=representative)
                 name = f"{variant.label}, {representative}"
-                found[name] = _drawn(variant.make(), default)
+                found[name] = _drawn(variant.make(), default, known)
     return found
 
 
@@ -70,12 +71,13 @@ def _representatives(clustering: ingredients.Clustering, distance: str) -> tuple
     return ("centroid", "medoid", "member", *inverse)
 
 
-def _drawn(initializer: ParamsInitializer, default: Params) -> Norms:
-    return _relative(jax.jit(initializer)(jax.random.key(_SEED + 1), default), default)
+def _drawn(initializer: ParamsInitializer, default: Params, network: Network) -> Norms:
+    start = functools.partial(initializers.run, initializer, network=network)
+    return _relative(jax.jit(start)(jax.random.key(_SEED + 1), default), default, network)
 
 
-def _relative(params: Params, default: Params) -> Norms:
-    own, theirs = (diagnostics.kernel_norms(tree) for tree in (params, default))
+def _relative(params: Params, default: Params, network: Network) -> Norms:
+    own, theirs = (diagnostics.kernel_norms(tree, network=network) for tree in (params, default))
     return {name: float(norm / theirs[name]) for name, norm in own.items()}
 
 

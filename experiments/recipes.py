@@ -15,7 +15,8 @@ from experiments import comparison, config, ingredients, tuning
 from experiments.comparison import Figure, Question
 from experiments.ingredients import Ingredients
 from experiments.runner import Variant
-from jaxinit import controls, filters, initializers
+from jaxinit import controls, initializers, kernels, layers
+from jaxinit.layers import Network
 from jaxinit.types import Params, ParamsInitializer, PRNGKey
 
 STEMS = ("random", "gabor", "whole", "pretrained")
@@ -154,10 +155,10 @@ def _variant(recipe: Recipe, settings: Recipes, made_of: Ingredients) -> Variant
 def _first_and_rest(stem: ParamsInitializer, body: ParamsInitializer) -> ParamsInitializer:
     """Takes the first layer of one start, and the others of another."""
 
-    def init(key: PRNGKey, params: Params) -> Params:
-        name = filters.layer_names(params)[0]
-        kernel = filters.get_kernel(stem(key, params), name)
-        return filters.set_kernels(body(key, params), {name: kernel})
+    def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
+        first = layers.of(params, network).main[0]
+        kernel = kernels.get(initializers.run(stem, key, params, network), first)
+        return kernels.put(initializers.run(body, key, params, network), {first: kernel})
 
     return init
 

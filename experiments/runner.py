@@ -13,6 +13,7 @@ import jax
 from experiments import config, data, processes, protocol, tracking, training
 from experiments.config import Pair, check
 from experiments.progress import Progress, say
+from jaxinit import initializers
 from jaxinit.types import ParamsInitializer
 
 
@@ -222,7 +223,12 @@ class Runner:
         for chain in chains:
             by_settings.setdefault(self._training(chain[0].variant), []).append(chain)
         for variant in dict.fromkeys(chain[0].variant for chain in chains):
-            self._initializers[variant] = training.jit_once(self.variants[variant].make())
+            network = training.make_network(self._classes, self._training(variant))
+            known = training.trace(network, self.dataset.train_images.shape[1:])
+            start = functools.partial(
+                initializers.run, self.variants[variant].make(), network=known
+            )
+            self._initializers[variant] = training.jit_once(start)
         progress = self._progress or Progress(
             sum(
                 self._pixels(run) * self._training(run.variant).epochs

@@ -14,8 +14,10 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 from jaxtyping import Array, Float, Int, UInt8
 
+import jaxinit
 from experiments import augmentation, config, data, dead_taps, processes, schedules
-from jaxinit import diagnostics, filters
+from jaxinit import diagnostics, kernels
+from jaxinit.layers import Network
 from jaxinit.models import resnet
 from jaxinit.types import PRNGKey
 
@@ -121,6 +123,30 @@ def make_network(classes: int, settings: config.Training) -> resnet.ResNet18:
     )
 
 
+def trace(network: Any, size: tuple[int, ...]) -> Network:
+    """Finds the convolutions of a network.
+
+    Args:
+        network: A Flax module called as `network.apply(variables, images, train=…)`.
+        size: Of its images: (height, width), and channels where they are not three.
+    """
+    return _trace(network, (1, *size, 3)[:4])
+
+
+@functools.cache
+def _trace(network: Any, shape: tuple[int, ...]) -> Network:
+    images = jax.ShapeDtypeStruct(shape, jnp.float32)
+    variables = jax.eval_shape(
+        lambda key, x: network.init(key, x, train=False), jax.random.key(0), images
+    )
+    rest = {name: tree for name, tree in variables.items() if name != "params"}
+
+    def apply(params: Any, rest: Any, images: Array) -> Array:
+        return network.apply({"params": params, **rest}, images, train=False)
+
+    return jaxinit.trace(apply, variables["params"], rest, images)
+
+
 def _metrics(logits: Float[Array, "n k"], labels: Int[Array, " n"]) -> Metrics:
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     own = jnp.take_along_axis(logits, labels[:, None], axis=1)
@@ -164,14 +190,13 @@ class Epoch:
         full, rest = divmod(count, self.settings.batch_size)
         order_key, augment_key = jax.random.split(key)
         order = jax.random.permutation(order_key, count)
-        _, height, width, _ = images.train_images.shape
-        live, before = resnet.live_taps(self.network, (height, width)), state
+        known, before = trace(self.network, images.train_images.shape[1:]), state
         state = state._replace(
-            params=dead_taps.trim(state.params, live),
-            optimizer=dead_taps.trim_optimizer(state.optimizer, live),
+            params=dead_taps.trim(state.params, known),
+            optimizer=dead_taps.trim_optimizer(state.optimizer, known),
         )
         first = state.params
-        norms = diagnostics.kernel_norms(first)
+        norms = diagnostics.kernel_norms(first, network=known)
 
         def one(state: State, batch: tuple[Array, Array]) -> tuple[State, Metrics]:
             number, rows = batch
@@ -180,7 +205,7 @@ class Epoch:
             return self._step(state, step_key, batch_images, train.labels[rows], expand)
 
         def expand(params: Any) -> Any:
-            return dead_taps.pad(params, live, before.params)
+            return dead_taps.pad(params, known, before.params)
 
         whole = order[: full * self.settings.batch_size].reshape(full, self.settings.batch_size)
         state, sums = jax.lax.scan(one, state, (jnp.arange(full), whole))
@@ -189,12 +214,12 @@ class Epoch:
             state, last = one(state, (jnp.asarray(full), order[-rest:]))
             sums = jax.tree.map(lambda s, m: jnp.append(s, m), sums, last)
             step_losses = jnp.append(step_losses, last.loss / rest)
-        turns = diagnostics.kernel_angles(first, state.params)
+        turns = diagnostics.kernel_angles(first, state.params, network=known)
         params, optimizer = dead_taps.put_back(
             state.params,
             state.optimizer,
             (before.params, before.optimizer),
-            live,
+            known,
             full + bool(rest),
             state.optimizer.hyperparams["learning_rate"],
             self.settings,
@@ -238,7 +263,8 @@ class Epoch:
         grads, (metrics, batch_stats) = gradient(state.params, state.batch_stats, images, labels)
         updates, slots = self.optimizer.update(grads, state.optimizer, state.params)
         if self.settings.freeze_stem:
-            updates = _without_stem(updates)
+            known = trace(self.network, images.shape[1:])
+            updates = _without_stem(updates, known)
         return State(optax.apply_updates(state.params, updates), batch_stats, slots), metrics
 
     def _evaluate(self, state: State, images: Array, test: Split) -> Metrics:
@@ -263,10 +289,10 @@ class Epoch:
         return jax.tree.map(lambda m: m / count, total)
 
 
-def _without_stem(updates: Any) -> Any:
+def _without_stem(updates: Any, network: Network) -> Any:
     """Sets the update of the first convolution's kernel to zero."""
-    stem = filters.layer_names(updates)[0]
-    return filters.set_kernels(updates, {stem: jnp.zeros_like(filters.get_kernel(updates, stem))})
+    stem = network.main[0]
+    return kernels.put(updates, {stem: jnp.zeros_like(kernels.get(updates, stem))})
 
 
 def jit_once(function: Callable[..., Any]) -> Any:
@@ -349,6 +375,11 @@ class Trainer:
         self._mesh = self._programs.mesh
         everywhere = NamedSharding(self._mesh, PartitionSpec())
         self.images = to_device(dataset, everywhere if self.devices > 1 else None)
+
+    @property
+    def layers(self) -> Network:
+        """The network's convolutions."""
+        return trace(self.network, self.images.train_images.shape[1:])
 
     @property
     def devices(self) -> int:

@@ -1,23 +1,27 @@
 """What should a convolutional network start from? Informed initialisation for JAX and Flax."""
 
 from jaxinit import (
+    alignment,
     banks,
     controls,
     diagnostics,
     distances,
-    filters,
     initializers,
+    kernels,
     kmeans,
+    layers,
     torch_weights,
+    transfer,
 )
 from jaxinit.banks import FilterBank
+from jaxinit.gabor_filters import centred_gabor_kernel, gabor_kernel
 from jaxinit.initializers import (
     chain,
+    changed,
     clustered,
     clustered_kernel,
     default,
     gabor,
-    gabor_kernel,
     per_layer,
     pretrained,
     recommended,
@@ -25,33 +29,44 @@ from jaxinit.initializers import (
     unchanged,
     whole_filters,
 )
+from jaxinit.layers import Layer, Network, declare
 from jaxinit.models.resnet import ResNet18
+from jaxinit.tracing import trace
 from jaxinit.types import Initializer, Params, ParamsInitializer
 
 __all__ = [
     "FilterBank",
     "Initializer",
+    "Layer",
+    "Network",
     "Params",
     "ParamsInitializer",
     "ResNet18",
+    "alignment",
     "banks",
+    "centred_gabor_kernel",
     "chain",
+    "changed",
     "clustered",
     "clustered_kernel",
     "controls",
+    "declare",
     "default",
     "diagnostics",
     "distances",
-    "filters",
     "gabor",
     "gabor_kernel",
     "initializers",
+    "kernels",
     "kmeans",
+    "layers",
     "per_layer",
     "pretrained",
     "recommended",
     "scaled",
     "torch_weights",
+    "trace",
+    "transfer",
     "unchanged",
     "whole_filters",
 ]

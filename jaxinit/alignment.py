@@ -16,7 +16,9 @@ import numpy as np
 import scipy.optimize
 from jaxtyping import Array, Float, Int
 
-from jaxinit import filters
+from jaxinit import kernels
+from jaxinit import layers as network_layers
+from jaxinit.layers import Layers
 from jaxinit.models import resnet
 from jaxinit.types import Params, PRNGKey
 
@@ -366,7 +368,7 @@ def _distances(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "
 def align_layers(
     networks: Sequence[Params],
     symmetry: Symmetry,
-    layers: filters.Layers,
+    layers: Layers,
     *,
     optimal: bool = False,
 ) -> tuple[list[Params], dict[str, Array]]:
@@ -379,7 +381,7 @@ def align_layers(
         networks: {"params": …, "batch_stats": …} or {"params": …} of each model.
         symmetry: Of all. Every chosen layer must have a permutation of its own, as those of the
             custom network's first stage have.
-        layers: Which convolutions, in forward order (see `filters.select_layers`).
+        layers: Which convolutions, in forward order (see `Network.select`).
         optimal: As of `group_filters`. Static.
 
     Returns:
@@ -395,15 +397,16 @@ def align_layers(
         if len(axes) == 4 and axes[3] is not None:
             makers.setdefault(axes[3], []).append(path)
     aligned, means = list(networks), {}
-    for name in filters.select_layers(networks[0]["params"], layers):
+    for layer in network_layers.of(networks[0]["params"]).select(layers):
+        name = layer.name
         permutation = symmetry[f"params/{name}/kernel"][3]
         if permutation is None or len(makers[permutation]) > 1:
             raise ValueError(
                 f"layer {name} shares its channels with a residual stream: group layers of a "
                 "network without residuals there, or use match"
             )
-        kernels = jnp.stack([filters.get_kernel(network["params"], name) for network in aligned])
-        groups = group_filters(kernels, optimal=optimal)
+        stacked = jnp.stack([kernels.get(network["params"], layer) for network in aligned])
+        groups = group_filters(stacked, optimal=optimal)
         aligned = [
             permute(network, symmetry, {permutation: own})
             for network, own in zip(aligned, groups.members, strict=True)

@@ -2,8 +2,9 @@
 
 The paper's single-filter clustering. A bank's file is a NumPy `.npz` without pickles:
 
-- `metadata`: JSON text as bytes: `format` ("jaxinit filter bank"), `version` (1), and the fields of
-  `Provenance`; and `layers`, a list with the `name` and `kernel_size` [h, w] of each layer;
+- `metadata`: JSON text as bytes: `format` ("jaxinit filter bank"), `version` (2), and the fields of
+  `Provenance`; and `layers`, a list with the `name` and `kernel_size` [h, w] of each layer, in the
+  order of the network's calls; version 1 had no `normalized`;
 - `filters/<layer>`: float32 (k, m, h·w), and `sizes/<layer>`: float32 (k,), as in `FilterBank`;
 - `inertia/<layer>`: float32 (), as in `FilterBank`.
 """
@@ -15,17 +16,20 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import flax.core
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Int32
 
-from jaxinit import distances, filters, kmeans
+from jaxinit import distances, kernels, kmeans
+from jaxinit import layers as network_layers
+from jaxinit.layers import Layer, Layers, LiveTaps, Network
 from jaxinit.types import Params, PRNGKey
 
 REPRESENTATIVES = ("centroid", "medoid", "member", "inverse")
@@ -44,8 +48,11 @@ REPRESENTATIVES = ("centroid", "medoid", "member", "inverse")
 
 _MANY = 2**20  # rows, beyond which filling up to them costs more than another program
 
+_DEAD = 0.01  # a filter of less than this share of its layer's median norm does nothing
+
 _FORMAT = "jaxinit filter bank"
-_VERSION = 1
+_VERSION = 2
+_READS = (1, 2)
 
 
 def _library_version() -> str:
@@ -66,6 +73,7 @@ class Provenance:
         models: Number of source models.
         sources: What the caller said about the models.
         jaxinit: Version of the library.
+        normalized: Whether each output channel's filter was brought to one norm before clustering.
     """
 
     distance: str
@@ -74,6 +82,7 @@ class Provenance:
     models: int
     sources: tuple[str, ...]
     jaxinit: str = dataclasses.field(default_factory=_library_version)
+    normalized: bool = False
 
 
 @functools.partial(
@@ -90,27 +99,29 @@ class FilterBank:
             several where the representative is "member".
         sizes: Float[Array, "k"]: how many slices of the models, of those drawn, each cluster has.
         inertia: Float[Array, ""]: Σ (distance to the centre)², in the units of the distance.
-        kernel_sizes: (h, w) of each layer. Static.
+        kernel_sizes: (h, w) of each layer, in the order of the network's calls. Static.
         provenance: What it was made from. Static.
     """
 
     filters: dict[str, Any]
     sizes: dict[str, Any]
     inertia: dict[str, Any]
-    kernel_sizes: flax.core.FrozenDict[str, tuple[int, int]]
+    kernel_sizes: flax.core.FrozenDict[str, tuple[int, ...]]
     provenance: Provenance
 
 
 def fit(
     key: PRNGKey,
-    models: Sequence[Params],
+    models: Params | Iterable[Params],
     *,
     clusters: int,
     distance: str = "euclidean",
     representative: str = "centroid",
     members_per_cluster: int = 16,
-    layers: filters.Layers = None,
-    live: filters.LiveTaps | None = None,
+    layers: Layers = None,
+    live: LiveTaps | None = None,
+    network: Network | None = None,
+    normalize: bool = False,
     restarts: int = 3,
     most_slices: int = 2**24,
     sources: Sequence[str] = (),
@@ -124,16 +135,22 @@ def fit(
 
     Args:
         key: Chooses the seeds of k-means and the members.
-        models: Trees of parameters whose chosen layers have equal shapes. Their leaves may be
-            anything with a shape that NumPy makes an array of, such as what is still in a file: one
-            layer of all models is read at a time.
+        models: Trees of parameters whose chosen layers have equal shapes, or one such tree. Their
+            leaves may be anything with a shape that NumPy makes an array of, such as what is still
+            in a file: one layer of all models is read at a time.
         clusters: k, the number of clusters of each layer.
         distance: One of `jaxinit.distances`, by name.
         representative: One of `REPRESENTATIVES`.
         members_per_cluster: How many to keep, for "member"; of a smaller cluster, all, repeated.
-        layers: Which convolutions (see `filters.select_layers`); None means all.
-        live: The taps that met data in the models (`models.resnet.live_taps`): the others, which
-            kept their random start, count as zero and are drawn so. All count where not given.
+        layers: Which convolutions (see `Network.select`); None means all main layers.
+        live: The taps that met data in the models (`Network.live_taps`): the others, which kept
+            their random start, count as zero and are drawn so. All count where not given.
+        network: The models' convolutions (`jaxinit.trace`, or `jaxinit.declare` for weights without
+            their network); `jaxinit.ResNet18`'s does without.
+        normalize: Scale each output channel's filter, over all its input channels, to the norm that
+            He's initialisation with fan-out has on average, √(2·i/o). For weights into which batch
+            norm is folded, whose filters are scaled by γ/σ. Filters below a hundredth of the
+            layer's median norm are dead and left out.
         restarts: Of k-means.
         most_slices: Of a layer that has more over all models, as many are drawn of each model,
             evenly over its channels. The default is what 64 ResNet-18s have.
@@ -143,44 +160,62 @@ def fit(
         A bank with the chosen layers, in float32.
 
     Raises:
-        ValueError: An unknown distance or representative, no inverse, no models, layers that are
-            missing or differ in shape, filters that are not finite, more clusters than slices,
-            more models than `most_slices`.
+        ValueError: An unknown distance or representative, no inverse, no models, layers whose order
+            is not known, that are missing or differ in shape, filters that are not finite, more
+            clusters than slices, more models than `most_slices`, or a call under `jax.jit`.
     """
     metric = distances.get(distance)
+    models = _listed(models)
     _check(models, metric, representative, clusters, members_per_cluster)
-    everything = filters.layer_names(models[0])
+    known = network_layers.of(models[0], network)
     bank: dict[str, dict[str, Any]] = {"filters": {}, "sizes": {}, "inertia": {}}
-    kernel_sizes: dict[str, tuple[int, int]] = {}
-    names = filters.select_layers(models[0], layers)
+    kernel_sizes: dict[str, tuple[int, ...]] = {}
+    chosen = known.select(layers)
+    if not chosen:
+        raise ValueError("a bank needs at least one layer: layers= chooses none")
     if (most := most_slices // len(models)) < 1:
         raise ValueError(
             f"most_slices={most_slices} leaves none to each of {len(models)} models: allow more"
         )
-    shapes = [filters.get_kernel(models[0], name).shape for name in names]
-    room = _room(shapes, len(models), most)
-    for name in names:
+    room = _room([layer.shape for layer in chosen], len(models), most)
+    for layer in chosen:
+        name = layer.name
         # The key depends on the layer's place in the network, not on which others are chosen.
-        cluster_key, member_key = jax.random.split(jax.random.fold_in(key, everything.index(name)))
-        slices, weights, size = _collect(member_key, models, name, clusters, room, most)
+        cluster_key, member_key = jax.random.split(jax.random.fold_in(key, known.place(layer)))
+        slices, weights, size = _collect(member_key, models, layer, clusters, room, most, normalize)
         if live and name in live:
             slices = _masked(slices, live[name], size)
         points = _features(slices, metric, size)
         found = kmeans.fit(cluster_key, points, clusters, weights=weights, restarts=restarts)
         found = found._replace(labels=jnp.where(weights > 0, found.labels, clusters))
-        chosen = _represent(
+        drawn = _represent(
             member_key, slices, points, found, metric, size, representative, members_per_cluster
         )
         # The inverse of a transform may put something where nothing was.
         if live and name in live:
-            chosen = _masked(chosen, live[name], size)
-        bank["filters"][name] = chosen
+            drawn = _masked(drawn, live[name], size)
+        bank["filters"][name] = drawn
         bank["sizes"][name], bank["inertia"][name] = found.sizes, found.inertia
         kernel_sizes[name] = size
-    provenance = Provenance(distance, representative, clusters, len(models), tuple(sources))
+    provenance = Provenance(
+        distance, representative, clusters, len(models), tuple(sources), normalized=normalize
+    )
     return FilterBank(
         **bank, kernel_sizes=flax.core.FrozenDict(kernel_sizes), provenance=provenance
     )
+
+
+def _listed(models: Params | Iterable[Params]) -> list[Params]:
+    """The models of a sequence or generator; one tree of parameters stands for itself.
+
+    A dictionary and a module are trees; so is what JAX knows as no list or tuple.
+    """
+    several = isinstance(models, list | tuple) or (
+        isinstance(models, Iterable)
+        and not isinstance(models, Mapping)
+        and jax.tree_util.all_leaves([models])
+    )
+    return list(models) if several else [models]
 
 
 def _check(
@@ -192,6 +227,8 @@ def _check(
 ) -> None:
     if not models:
         raise ValueError("a bank needs at least one model")
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree_util.tree_leaves(models)):
+        raise ValueError("banks.fit reads the models, so that it cannot run under jax.jit or vmap")
     if clusters < 1 or members < 1:
         raise ValueError(
             f"clusters={clusters} and members_per_cluster={members} must both be 1 or more"
@@ -211,44 +248,75 @@ def _check(
 def _collect(
     key: PRNGKey,
     models: Sequence[Params],
-    name: str,
+    layer: Layer,
     clusters: int,
-    room: dict[tuple[int, int], int],
+    room: dict[tuple[int, ...], int],
     most: int,
-) -> tuple[Float[Array, "n d"], Float[Array, " n"], tuple[int, int]]:
+    normalize: bool,
+) -> tuple[Float[Array, "n d"], Float[Array, " n"], tuple[int, ...]]:
     """Reads one layer of all models: its slices, their weights (0 for filling), (h, w)."""
-    kernels: list[Array] = []
-    whole = filters.get_kernel(models[0], name).shape
-    for index, model in enumerate(models):
-        try:
-            kernel = jnp.asarray(filters.get_kernel(model, name), jnp.float32)
-        except (KeyError, TypeError):
-            raise ValueError(f"model {index} has no layer {name}, but model 0 has") from None
-        if kernel.shape != whole:
-            raise ValueError(
-                f"layer {name} has shape {kernel.shape} in model {index}, but {whole} in model 0"
-            )
-        if whole[2] * whole[3] > most:
-            kernel = _thin(jax.random.fold_in(key, index), kernel, most)
-        kernels.append(kernel)
-    height, width, inputs, outputs = kernels[0].shape
-    count = len(kernels) * inputs * outputs
-    if clusters > count:
+    *size, inputs, outputs = layer.shape
+    own = len(models) * inputs * outputs
+    if clusters > own:
         raise ValueError(
-            f"layer {name} has {count} slices over all models, too few for {clusters} "
+            f"layer {layer.name} has {own} slices over all models, too few for {clusters} "
             "clusters: ask for fewer clusters or give more models"
         )
-    slices, weights, finite = _stack(kernels, _rows(count, room[height, width]))
+    read: list[Array] = []
+    alive: list[Array] = []
+    for index, model in enumerate(models):
+        kernel = _read(model, layer, index).astype(jnp.float32)
+        if normalize:
+            kernel, live = _normalized(kernel)
+        else:
+            live = jnp.ones((outputs,), bool)
+        live = jnp.broadcast_to(live, (inputs, outputs))
+        if inputs * outputs > most:
+            kernel, live = _thin(jax.random.fold_in(key, index), kernel, live, most)
+        read.append(kernel)
+        alive.append(live)
+    count = sum(kernel.shape[-2] * kernel.shape[-1] for kernel in read)
+    slices, weights, finite = _stack(read, alive, _rows(count, room[tuple(size)]))
     if not finite.all():
         raise ValueError(
-            f"layer {name} of model {int(jnp.argmin(finite))} is not finite (NaN or ∞): leave this "
-            "model out"
+            f"layer {layer.name} of model {int(jnp.argmin(finite))} is not finite (NaN or ∞): "
+            "leave this model out"
         )
-    return slices, weights, (height, width)
+    if normalize and clusters > (left := int(jnp.count_nonzero(weights))):
+        raise ValueError(
+            f"layer {layer.name} has {left} slices in filters that are not dead, too few for "
+            f"{clusters} clusters: ask for fewer clusters or give more models"
+        )
+    return slices, weights, tuple(size)
+
+
+def _read(model: Params, layer: Layer, index: int) -> Array:
+    try:
+        kernel = kernels.get(model, layer)
+    except ValueError:
+        raise ValueError(
+            f"model {index} has no layer {layer.name}, but model 0 has: give models of one network"
+        ) from None
+    if kernel.shape != layer.shape:
+        raise ValueError(
+            f"layer {layer.name} has shape {kernel.shape} in model {index}, but {layer.shape} in "
+            f"{'model 0' if index else 'the network'}: give models of one network"
+        )
+    return kernel
+
+
+@jax.jit
+def _normalized(kernel: Float[Array, "... i o"]) -> tuple[Array, Bool[Array, " o"]]:
+    """Brings each output channel's filter to the default's norm; tells which are not dead."""
+    norms = jnp.sqrt(jnp.sum(jnp.square(kernel), axis=tuple(range(kernel.ndim - 1))))
+    alive = norms > _DEAD * jnp.median(norms)
+    inputs, outputs = kernel.shape[-2:]
+    factors = (2 * inputs / outputs) ** 0.5 / jnp.where(alive, norms, 1)
+    return kernel * factors.reshape((1,) * (kernel.ndim - 1) + (-1,)), alive
 
 
 def _masked(
-    slices: Float[Array, "... d"], own: tuple[slice, slice], size: tuple[int, int]
+    slices: Float[Array, "... d"], own: tuple[slice, ...], size: tuple[int, ...]
 ) -> Float[Array, "... d"]:
     """Sets the taps outside these rows and columns to zero."""
     mask = np.zeros(size, bool)
@@ -258,33 +326,36 @@ def _masked(
 
 
 @functools.partial(jax.jit, static_argnames="count")
-def _thin(key: PRNGKey, kernel: Float[Array, "h w i o"], count: int) -> Float[Array, "h w n 1"]:
+def _thin(
+    key: PRNGKey, kernel: Float[Array, "... i o"], alive: Bool[Array, "i o"], count: int
+) -> tuple[Float[Array, "... n 1"], Bool[Array, "n 1"]]:
     """Draws one slice of each of `count` equal runs of them; NaN if any tap is not finite."""
-    height, width, inputs, outputs = kernel.shape
+    *size, inputs, outputs = kernel.shape
     bounds = jnp.asarray(np.arange(count + 1) * inputs * outputs // count, jnp.int32)
     widths = (bounds[1:] - bounds[:-1]).astype(jnp.float32)
     row = bounds[:-1] + (jax.random.uniform(key, (count,)) * widths).astype(jnp.int32)
-    drawn = kernel.reshape(height, width, -1)[:, :, row, None]
-    return jnp.where(jnp.isfinite(kernel).all(), drawn, jnp.nan)
+    drawn = kernel.reshape(*size, -1)[..., row, None]
+    return jnp.where(jnp.isfinite(kernel).all(), drawn, jnp.nan), alive.reshape(-1)[row, None]
 
 
 @functools.partial(jax.jit, static_argnames="rows")
 def _stack(
-    kernels: Sequence[Float[Array, "h w i o"]], rows: int
-) -> tuple[Float[Array, "filled h*w"], Float[Array, " filled"], Bool[Array, " models"]]:
+    read: Sequence[Float[Array, "... i o"]], alive: Sequence[Bool[Array, "i o"]], rows: int
+) -> tuple[Float[Array, "filled d"], Float[Array, " filled"], Bool[Array, " models"]]:
     """Lists all slices, filled up with rows of weight 0, and which kernels are finite."""
-    slices = jnp.concatenate([filters.to_slices(kernel) for kernel in kernels])
+    slices = jnp.concatenate([kernels.to_slices(kernel) for kernel in read])
     count = len(slices)
-    weights = (jnp.arange(rows) < count).astype(slices.dtype)
-    finite = jnp.stack([jnp.isfinite(kernel).all() for kernel in kernels])
-    return jnp.pad(slices, ((0, rows - count), (0, 0))), weights, finite
+    weights = jnp.concatenate([live.T.reshape(-1) for live in alive]).astype(slices.dtype)
+    finite = jnp.stack([jnp.isfinite(kernel).all() for kernel in read])
+    filling = (0, rows - count)
+    return jnp.pad(slices, (filling, (0, 0))), jnp.pad(weights, filling), finite
 
 
-def _room(shapes: Sequence[tuple[int, ...]], models: int, most: int) -> dict[tuple[int, int], int]:
+def _room(shapes: Sequence[tuple[int, ...]], models: int, most: int) -> dict[tuple[int, ...], int]:
     """How many slices of its largest layer each kernel size needs room for, over all models."""
-    room: dict[tuple[int, int], int] = {}
-    for height, width, inputs, outputs in shapes:
-        size = (height, width)
+    room: dict[tuple[int, ...], int] = {}
+    for *sides, inputs, outputs in shapes:
+        size = tuple(sides)
         room[size] = max(room.get(size, 0), models * min(inputs * outputs, most))
     return room
 
@@ -300,7 +371,7 @@ def _rows(count: int, room: int) -> int:
 
 @functools.partial(jax.jit, static_argnames=("metric", "size"))
 def _features(
-    slices: Float[Array, "n d"], metric: distances.Distance, size: tuple[int, int]
+    slices: Float[Array, "n d"], metric: distances.Distance, size: tuple[int, ...]
 ) -> Float[Array, "n f"]:
     return metric.features(slices, size)
 
@@ -314,7 +385,7 @@ def _represent(
     points: Float[Array, "n f"],
     found: kmeans.KMeansResult,
     metric: distances.Distance,
-    size: tuple[int, int],
+    size: tuple[int, ...],
     representative: str,
     members_per_cluster: int,
 ) -> Float[Array, "k m d"]:
@@ -362,14 +433,13 @@ def check_layer(bank: FilterBank, layer: str, shape: tuple[int, ...]) -> None:
         ValueError: The bank lacks the layer, or its slices have another size.
     """
     if layer not in bank.kernel_sizes:
-        raise ValueError(
-            f"the bank has no layer {layer!r}: it has {', '.join(sorted(bank.kernel_sizes))}"
-        )
-    if len(shape) != 4 or tuple(shape[:2]) != tuple(bank.kernel_sizes[layer]):
-        height, width = bank.kernel_sizes[layer]
+        raise ValueError(f"the bank has no layer {layer!r}: it has {', '.join(bank.kernel_sizes)}")
+    size = tuple(bank.kernel_sizes[layer])
+    if tuple(shape[:-2]) != size:
         raise ValueError(
             f"a kernel of shape {tuple(shape)} cannot be drawn from layer {layer!r} of the bank, "
-            f"whose slices are {height}×{width}: its shape must start so and have 4 sides"
+            f"whose slices are {'×'.join(map(str, size))}: its shape must start so, with input and "
+            "output channels after it"
         )
 
 
@@ -379,7 +449,7 @@ def draw(
     layer: str,
     shape: tuple[int, ...],
     dtype: DTypeLike = jnp.float32,
-) -> Float[Array, "h w i o"]:
+) -> Float[Array, "... i o"]:
     """Draws a new kernel, each of its slices independently.
 
     A slice gets a cluster with probability proportional to its size, then one of the cluster's
@@ -390,7 +460,8 @@ def draw(
         key: Chooses the clusters and the filters.
         bank: Where to draw from.
         layer: Which layer of the bank.
-        shape: (h, w, i, o) of the kernel; h and w must be those of the bank's layer.
+        shape: (h, w, i, o) of the kernel, or as many spatial sides as the bank's layer has; they
+            must be those.
         dtype: Of the kernel.
 
     Returns:
@@ -400,7 +471,7 @@ def draw(
         ValueError: The bank lacks the layer, or its slices have another size.
     """
     check_layer(bank, layer, shape)
-    height, width, inputs, outputs = shape
+    *size, inputs, outputs = shape
     candidates, sizes = bank.filters[layer], bank.sizes[layer]
     count, per_cluster, taps = candidates.shape
     cluster_key, filter_key = jax.random.split(key)
@@ -412,7 +483,7 @@ def draw(
     if per_cluster > 1:
         row += jax.random.randint(filter_key, (inputs, outputs), 0, per_cluster)
     table = candidates.reshape(count * per_cluster, taps).astype(dtype)
-    return table.T[:, row].reshape(height, width, inputs, outputs)
+    return table.T[:, row].reshape(*size, inputs, outputs)
 
 
 def save(bank: FilterBank, path: str | os.PathLike[str]) -> None:
@@ -434,7 +505,7 @@ def save(bank: FilterBank, path: str | os.PathLike[str]) -> None:
     temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
     try:
         with open(temporary, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
+            np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
         os.replace(temporary, path)
     finally:
         if os.path.exists(temporary):
@@ -463,7 +534,7 @@ def load(path: str | os.PathLike[str]) -> FilterBank:
         if metadata["format"] != _FORMAT:
             raise ValueError("another format")
         version = metadata["version"]
-        bank = _parse(metadata, arrays) if version == _VERSION else None
+        bank = _parse(metadata, arrays) if version in _READS else None
     except damaged as error:
         raise ValueError(
             f"{os.fspath(path)} is damaged or not a filter bank ({error}): make it anew with "
@@ -472,24 +543,25 @@ def load(path: str | os.PathLike[str]) -> FilterBank:
     if bank is None:
         raise ValueError(
             f"{os.fspath(path)} is a filter bank of version {version}, but this jaxinit reads "
-            f"version {_VERSION}: use the jaxinit that wrote it"
+            f"versions {' and '.join(map(str, _READS))}: use the jaxinit that wrote it"
         )
     return bank
 
 
 def _parse(metadata: dict[str, Any], arrays: dict[str, np.ndarray]) -> FilterBank:
+    metadata = {"normalized": False, **metadata} if metadata["version"] == 1 else metadata
     fields = {field.name: metadata[field.name] for field in dataclasses.fields(Provenance)}
     fields["sources"] = tuple(fields["sources"])
     provenance = Provenance(**fields)
     sizes = {layer["name"]: tuple(layer["kernel_size"]) for layer in metadata["layers"]}
     bank = FilterBank({}, {}, {}, flax.core.FrozenDict(sizes), provenance)
-    for name, (height, width) in sizes.items():
+    for name, size in sizes.items():
         candidates, counts = arrays[f"filters/{name}"], arrays[f"sizes/{name}"]
         inertia = arrays[f"inertia/{name}"]
         k = provenance.clusters
         if (
             candidates.ndim != 3
-            or candidates.shape[::2] != (k, height * width)
+            or candidates.shape[::2] != (k, int(np.prod(size)))
             or candidates.shape[1] < 1
             or counts.shape != (k,)
             or inertia.shape != ()

@@ -12,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxinit import banks, diagnostics, filters, initializers
+from jaxinit import banks, diagnostics, initializers, kernels, transfer
+from jaxinit import layers as network_layers
+from jaxinit.layers import Layers, LiveTaps, Network
 from jaxinit.types import Params, ParamsInitializer, PRNGKey
 
 _SHUFFLE = 1  # what a layer's key is folded with, so that its draws are left as they are
@@ -21,8 +23,8 @@ _SHUFFLE = 1  # what a layer's key is folded with, so that its draws are left as
 def at_norms_of(
     initializer: ParamsInitializer,
     reference: ParamsInitializer,
-    layers: filters.Layers = None,
-    live: filters.LiveTaps | None = None,
+    layers: Layers = None,
+    live: LiveTaps | None = None,
 ) -> ParamsInitializer:
     """Draws filters one way, and scales each layer to the norm that another way gives it.
 
@@ -32,8 +34,8 @@ def at_norms_of(
     Args:
         initializer: Draws the filters.
         reference: Draws the network whose norms are taken, from the same tree.
-        layers: Which convolutions are scaled (see `filters.select_layers`); None means all.
-        live: The taps whose norm is made equal (`models.resnet.live_taps`): the others, which never
+        layers: Which convolutions are scaled (see `Network.select`); None means all main layers.
+        live: The taps whose norm is made equal (`Network.live_taps`): the others, which never
             meet data, are scaled along. All where not given.
 
     Example:
@@ -44,22 +46,29 @@ def at_norms_of(
         True
     """
 
-    def init(key: PRNGKey, params: Params) -> Params:
-        drawn = initializer(key, params)
-        wanted = diagnostics.kernel_norms(reference(key, params), layers, live)
-        norms = diagnostics.kernel_norms(drawn, layers, live)
-        kernels = {}
+    def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
+        known = network_layers.of(params, network)
+        drawn = initializers.run(initializer, key, params, network)
+        wanted = initializers.run(reference, key, params, network)
+        wanted = diagnostics.kernel_norms(wanted, layers, live, network=known)
+        norms = diagnostics.kernel_norms(drawn, layers, live, network=known)
+        new = {}
         for name, norm in norms.items():
-            kernel = filters.get_kernel(drawn, name)
+            kernel = kernels.get(drawn, known[name])
             factor = wanted[name] / jnp.where(norm > 0, norm, 1)
-            kernels[name] = kernel * factor.astype(kernel.dtype)
-        return filters.set_kernels(drawn, kernels)
+            new[known[name]] = kernel * factor.astype(kernel.dtype)
+        return kernels.put(drawn, new)
 
     return init
 
 
 def shuffled(
-    bank: banks.FilterBank, layers: filters.Layers = None, live: filters.LiveTaps | None = None
+    bank: banks.FilterBank,
+    layers: Layers = None,
+    live: LiveTaps | None = None,
+    *,
+    match: transfer.Match = "name",
+    missing: transfer.Missing = "error",
 ) -> ParamsInitializer:
     """Draws from a bank's clusters, each of whose filters has its taps in another order.
 
@@ -67,17 +76,19 @@ def shuffled(
     shapes are lost.
 
     Args:
-        bank: Clusters of filters; must hold every layer that is asked for.
-        layers: Which convolutions (see `filters.select_layers`); None means all.
-        live: The taps that change places (`models.resnet.live_taps`); all where not given.
+        bank: Clusters of filters.
+        layers: Which convolutions (see `Network.select`); None means all main layers.
+        match: Which layer of the bank fills which (see `clustered`).
+        missing: What is done where the bank has none of the kernel's size, likewise.
+        live: The taps that change places (`Network.live_taps`); all where not given.
 
     Raises:
         ValueError: A layer that the bank does not hold, or with another kernel size (when applied).
     """
 
-    def make(key: PRNGKey, name: str, kernel: Array) -> Array:
+    def make(key: PRNGKey, bank: banks.FilterBank, name: str, kernel: Array) -> Array:
         banks.check_layer(bank, name, kernel.shape)
-        moving = np.zeros(kernel.shape[:2], bool)
+        moving = np.zeros(kernel.shape[:-2], bool)
         moving[(live or {}).get(name, ...)] = True
         places = np.flatnonzero(moving)
         own = bank.filters[name]
@@ -87,10 +98,16 @@ def shuffled(
         mixed = dataclasses.replace(bank, filters={name: own.at[..., places].set(lots)})
         return banks.draw(key, mixed, name, kernel.shape, kernel.dtype)
 
-    return initializers.fill_layers(make, layers)
+    return initializers.from_bank(bank, make, layers, match=match, missing=missing)
 
 
-def gaussian(bank: banks.FilterBank, layers: filters.Layers = None) -> ParamsInitializer:
+def gaussian(
+    bank: banks.FilterBank,
+    layers: Layers = None,
+    *,
+    match: transfer.Match = "name",
+    missing: transfer.Missing = "error",
+) -> ParamsInitializer:
     """Draws every 2-D slice from the normal distribution with a bank's mean and covariance.
 
     N(Σ p·f, Σ p·(f − mean)(f − mean)ᵀ) over the filters f of the layer's clusters, p being the
@@ -98,22 +115,24 @@ def gaussian(bank: banks.FilterBank, layers: filters.Layers = None) -> ParamsIni
     is lost.
 
     Args:
-        bank: Clusters of filters; must hold every layer that is asked for.
-        layers: Which convolutions (see `filters.select_layers`); None means all.
+        bank: Clusters of filters.
+        layers: Which convolutions (see `Network.select`); None means all main layers.
+        match: Which layer of the bank fills which (see `clustered`).
+        missing: What is done where the bank has none of the kernel's size, likewise.
 
     Raises:
         ValueError: A layer that the bank does not hold, or with another kernel size (when applied).
     """
 
-    def make(key: PRNGKey, name: str, kernel: Array) -> Array:
+    def make(key: PRNGKey, bank: banks.FilterBank, name: str, kernel: Array) -> Array:
         banks.check_layer(bank, name, kernel.shape)
-        _, _, inputs, outputs = kernel.shape
+        inputs, outputs = kernel.shape[-2:]
         mean, root = _moments(bank.filters[name], bank.sizes[name])
         normal = jax.random.normal(key, (inputs * outputs, len(root)), root.dtype)
         slices = mean[None] + jnp.matmul(normal, root, precision=jax.lax.Precision.HIGHEST)
-        return filters.from_slices(slices, kernel.shape).astype(kernel.dtype)
+        return kernels.from_slices(slices, kernel.shape).astype(kernel.dtype)
 
-    return initializers.fill_layers(make, layers)
+    return initializers.from_bank(bank, make, layers, match=match, missing=missing)
 
 
 def _moments(

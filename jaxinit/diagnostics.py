@@ -3,12 +3,18 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxinit import filters
+from jaxinit import kernels
+from jaxinit import layers as network_layers
+from jaxinit.layers import Layers, LiveTaps, Network
 from jaxinit.types import Params
 
 
 def kernel_norms(
-    params: Params, layers: filters.Layers = None, live: filters.LiveTaps | None = None
+    params: Params,
+    layers: Layers = None,
+    live: LiveTaps | None = None,
+    *,
+    network: Network | None = None,
 ) -> dict[str, Float[Array, ""]]:
     """Returns the Frobenius norm of each convolution's kernel.
 
@@ -17,24 +23,34 @@ def kernel_norms(
 
     Args:
         params: A tree of parameters.
-        layers: Which convolutions (see `filters.select_layers`); None means all.
-        live: The taps to count (`models.resnet.live_taps`); where not given, all.
+        layers: Which convolutions (see `Network.select`); None means all main layers.
+        live: The taps to count (`Network.live_taps`); where not given, all.
+        network: Its convolutions (`jaxinit.trace`); `jaxinit.ResNet18`'s does without.
 
     Example:
         >>> params = {"conv1": {"kernel": jnp.ones((2, 2, 1, 4))}}
         >>> {name: float(norm) for name, norm in kernel_norms(params).items()}
         {'conv1': 4.0}
     """
-    names = filters.select_layers(params, layers)
-    kernels = {name: filters.live_part(params, name, live) for name in names}
-    return {name: jnp.linalg.norm(kernel.ravel()) for name, kernel in kernels.items()}
+    chosen = network_layers.of(params, network).select(layers)
+    found = zip(chosen, kernels.get_all(params, chosen), strict=True)
+    parts = {layer.name: network_layers.live_part(kernel, layer, live) for layer, kernel in found}
+    return {name: jnp.linalg.norm(_wide(part)) for name, part in parts.items()}
+
+
+def _wide(kernel: Array) -> Float[Array, " n"]:
+    """As a vector, of no less than float32: squares of half precision overflow at 256."""
+    vector = kernel.ravel()
+    return vector if vector.dtype == jnp.float64 else vector.astype(jnp.float32)
 
 
 def kernel_angles(
     before: Params,
     after: Params,
-    layers: filters.Layers = None,
-    live: filters.LiveTaps | None = None,
+    layers: Layers = None,
+    live: LiveTaps | None = None,
+    *,
+    network: Network | None = None,
 ) -> dict[str, Float[Array, ""]]:
     """Returns the angle between each convolution's kernel in two trees, in degrees, 0 to 180.
 
@@ -46,8 +62,9 @@ def kernel_angles(
     Args:
         before: A tree of parameters.
         after: Another one, with kernels of the same shapes.
-        layers: Which convolutions (see `filters.select_layers`); None means all.
-        live: The taps to count (`models.resnet.live_taps`); where not given, all.
+        layers: Which convolutions (see `Network.select`); None means all main layers.
+        live: The taps to count (`Network.live_taps`); where not given, all.
+        network: Its convolutions (`jaxinit.trace`); `jaxinit.ResNet18`'s does without.
 
     Example:
         >>> before = {"conv1": {"kernel": jnp.array([1.0, 0.0]).reshape(1, 1, 1, 2)}}
@@ -55,11 +72,15 @@ def kernel_angles(
         >>> {name: round(float(a), 3) for name, a in kernel_angles(before, after).items()}
         {'conv1': 90.0}
     """
+    chosen = network_layers.of(before, network).select(layers)
 
-    def angle(name: str) -> Float[Array, ""]:
-        one, other = (filters.live_part(tree, name, live).ravel() for tree in (before, after))
+    def angle(layer: network_layers.Layer) -> Float[Array, ""]:
+        one, other = (
+            _wide(network_layers.live_part(kernels.get(tree, layer), layer, live))
+            for tree in (before, after)
+        )
         one, other = one * jnp.linalg.norm(other), other * jnp.linalg.norm(one)
         half = jnp.arctan2(jnp.linalg.norm(one - other), jnp.linalg.norm(one + other))
         return jnp.degrees(2 * half)
 
-    return {name: angle(name) for name in filters.select_layers(before, layers)}
+    return {layer.name: angle(layer) for layer in chosen}

@@ -7,6 +7,8 @@ is that between the full spectra. A 3×3 slice then has 5 features, a 7×7 slice
 """
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Callable
 
 import jax
@@ -14,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-Size = tuple[int, int]
+Size = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +25,8 @@ class Distance:
 
     Attributes:
         name: What `get` knows it by.
-        features: Maps slices (n, h·w) of a size (h, w) to points (n, f), as far apart from each
-            other in the Euclidean sense as the slices are in this distance.
+        features: Maps slices (n, h·w) of a size (h, w), or of one or three sides, to points (n, f),
+            as far apart from each other in the Euclidean sense as the slices are in this distance.
         inverse: Maps points (n, f) back to slices (n, h·w) of that size, or None where many slices
             share a point.
     """
@@ -74,7 +76,7 @@ def _from_real_parts(points: Float[Array, "n f"], size: Size) -> Float[Array, "n
     # x(t) = Σ Re F(u)·cos(2πu·t) / (h·w) for a point-symmetric x. A pair's √2 is in the feature,
     # and once more in the cosines.
     cosines, _ = _transform(size, points.dtype)
-    return _product(points, cosines.T) / (size[0] * size[1])
+    return _product(points, cosines.T) / math.prod(size)
 
 
 def _product(a: Float[Array, "n d"], b: Float[Array, "d f"]) -> Float[Array, "n f"]:
@@ -83,16 +85,18 @@ def _product(a: Float[Array, "n d"], b: Float[Array, "d f"]) -> Float[Array, "n 
 
 def _transform(size: Size, dtype: jnp.dtype) -> tuple[Float[Array, "d f"], Float[Array, "d f"]]:
     """Cosines and sines of the frequencies that are kept, those of a pair times √2."""
-    height, width = size
-    taps = [(row, column) for row in range(height) for column in range(width)]
+    taps = list(itertools.product(*map(range, size)))
     angles, scales = [], []
-    for u, v in taps:
-        opposite = (-u % height, -v % width)
-        if (u, v) <= opposite:
+    for frequency in taps:
+        opposite = tuple(-u % side for u, side in zip(frequency, size, strict=True))
+        if frequency <= opposite:
             # Integers modulo the size first: the angles of far taps stay exact.
-            turns = [(u * r % height) / height + (v * c % width) / width for r, c in taps]
+            turns = [
+                sum((u * t % side) / side for u, t, side in zip(frequency, tap, size, strict=True))
+                for tap in taps
+            ]
             angles.append(2 * np.pi * np.array(turns))
-            scales.append(1.0 if (u, v) == opposite else np.sqrt(2))
+            scales.append(1.0 if frequency == opposite else np.sqrt(2))
     cosines, sines = (scales * f(np.stack(angles, axis=1)) for f in (np.cos, np.sin))
     return jnp.asarray(cosines, dtype), jnp.asarray(sines, dtype)
 
@@ -101,7 +105,7 @@ euclidean = Distance("euclidean", _same, _same)
 """Between the taps."""
 
 fourier = Distance("fourier", _magnitudes)
-"""Between the magnitudes of the 2-D discrete Fourier transforms: the report's Fourier distance. A
+"""Between the magnitudes of the discrete Fourier transforms: the report's Fourier distance. A
 filter, all its cyclic shifts, its negative and its point reflection are at distance 0."""
 
 fourier_real = Distance("fourier_real", _real_parts, _from_real_parts)

@@ -1,20 +1,25 @@
 """The paper's initialisers, as pure functions, and how they compose.
 
 Two kinds: an `Initializer` makes one kernel, `(key, shape, dtype) → array`, and fits
-`kernel_init=` of any Flax module; a `ParamsInitializer` maps a params tree to another,
-`(key, params) → params`, so it knows which layer it fills. All can be jitted, and vmapped over
-keys.
+`kernel_init=` of any Flax module; a `ParamsInitializer` maps a tree of parameters to another,
+`(key, params, network=network) → params`, so it knows which layer it fills. All can be jitted, and
+vmapped over keys; `functools.partial(init, network=network)` is a function of key and params alone.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from jaxinit import banks, filters
-from jaxinit.filters import Layers
+from jaxinit import banks, gabor_filters, kernels, transfer
+from jaxinit import layers as network_layers
+from jaxinit.kernels import Path
+from jaxinit.layers import Layer, Layers, Network
 from jaxinit.models import resnet
 from jaxinit.types import Initializer, Params, ParamsInitializer, PRNGKey
 
@@ -23,7 +28,8 @@ def chain(*initializers: ParamsInitializer) -> ParamsInitializer:
     """Applies initialisers one after the other; later ones see what earlier ones made.
 
     Args:
-        *initializers: Each gets a key of its own.
+        *initializers: Each gets a key of its own, and the network. A function of key and params
+            alone will do as well.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -33,46 +39,103 @@ def chain(*initializers: ParamsInitializer) -> ParamsInitializer:
         (7, 7, 3, 64)
     """
 
-    def init(key: PRNGKey, params: Params) -> Params:
+    def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
         for step_key, initializer in zip(
             jax.random.split(key, len(initializers)), initializers, strict=True
         ):
-            params = initializer(step_key, params)
+            params = run(initializer, step_key, params, network)
         return params
 
     return init
+
+
+def run(
+    initializer: Callable[..., Params], key: PRNGKey, params: Params, network: Network | None
+) -> Params:
+    """Calls an initialiser with the network, if there is one and it takes it."""
+    if network is None:
+        return initializer(key, params)
+    taken = inspect.signature(initializer).parameters.values()
+    if any(p.name == "network" or p.kind == p.VAR_KEYWORD for p in taken):
+        return initializer(key, params, network=network)
+    return initializer(key, params)
+
+
+def changed(
+    initializer: ParamsInitializer, params: Params, *, network: Network | None = None
+) -> tuple[str, ...]:
+    """Tells which leaves an initialiser replaces, without drawing any.
+
+    Args:
+        initializer: Any.
+        params: The tree that it would be given; shapes suffice.
+        network: As it would be given.
+
+    Returns:
+        Paths of leaves, joined by "/", in the tree's order.
+
+    Example:
+        >>> params = {"conv1": {"kernel": jnp.ones((7, 7, 3, 64))}, "bn1": {"bias": jnp.ones(64)}}
+        >>> changed(gabor(layers=1), params)
+        ('conv1/kernel',)
+    """
+    with_paths, structure = jax.tree_util.tree_flatten_with_path(params)
+    arrays = [number for number, (_, leaf) in enumerate(with_paths) if hasattr(leaf, "dtype")]
+
+    def replaced(key: Array, given: Sequence[Array]) -> list[Array]:
+        filled = [leaf for _, leaf in with_paths]
+        for number, leaf in zip(arrays, given, strict=True):
+            filled[number] = leaf
+        made = run(initializer, key, jax.tree_util.tree_unflatten(structure, filled), network)
+        new = jax.tree_util.tree_leaves(made)
+        return [new[number] for number in arrays]
+
+    shapes = [
+        jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+        for leaf in (with_paths[number][1] for number in arrays)
+    ]
+    program = jax.make_jaxpr(replaced)(jax.random.key(0), shapes).jaxpr
+    return tuple(
+        "/".join(map(str, kernels.plain_path(with_paths[number][0])))
+        for number, before, after in zip(arrays, program.invars[1:], program.outvars, strict=True)
+        if before is not after
+    )
 
 
 def per_layer(initializer: Initializer, layers: Layers = None) -> ParamsInitializer:
     """Bridges the two kinds: fills the kernels of some layers with an `Initializer`.
 
     Args:
-        initializer: Makes one kernel; each layer gets a key of its own.
-        layers: Which convolutions (see `filters.select_layers`); None means all.
+        initializer: Makes one kernel (spatial …, in, out), however the tree stores it; each layer
+            gets a key of its own. Those of `jax.nn.initializers` do.
+        layers: Which convolutions (see `Network.select`); None means all main layers.
     """
     return fill_layers(
-        lambda key, name, kernel: initializer(key, kernel.shape, kernel.dtype), layers
+        lambda key, layer, kernel: initializer(key, kernel.shape, kernel.dtype), layers
     )
 
 
 def fill_layers(
-    make: Callable[[PRNGKey, str, Array], Array], layers: Layers = None
+    make: Callable[[PRNGKey, Layer, Array], Array | None], layers: Layers = None
 ) -> ParamsInitializer:
     """Replaces the kernels of some layers by what a function makes of them.
 
     Args:
-        make: Maps a key of the layer's own, its name and its kernel to another kernel.
-        layers: Which convolutions (see `filters.select_layers`); None means all.
+        make: Maps a key of the layer's own, the layer and its kernel (spatial …, in, out) to
+            another kernel, or to None where it is to stay.
+        layers: Which convolutions (see `Network.select`); None means all main layers.
     """
 
-    def init(key: PRNGKey, params: Params) -> Params:
-        everything = filters.layer_names(params)
-        kernels: dict[str, Array] = {}
-        for name in filters.select_layers(params, layers):
+    def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
+        known = network_layers.of(params, network)
+        new: dict[Layer, Array] = {}
+        chosen = known.select(layers)
+        for layer, kernel in zip(chosen, kernels.get_all(params, chosen), strict=True):
             # The key depends on the layer's place in the network, not on which others are chosen.
-            layer_key = jax.random.fold_in(key, everything.index(name))
-            kernels[name] = make(layer_key, name, filters.get_kernel(params, name))
-        return filters.set_kernels(params, kernels)
+            layer_key = jax.random.fold_in(key, known.place(layer))
+            if (made := make(layer_key, layer, kernel)) is not None:
+                new[layer] = made
+        return kernels.put(params, new)
 
     return init
 
@@ -80,94 +143,181 @@ def fill_layers(
 def unchanged() -> ParamsInitializer:
     """Leaves everything as it is: random initialisation, where the network drew its own."""
 
-    def init(key: PRNGKey, params: Params) -> Params:
-        del key
+    def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
+        del key, network
         return params
 
     return init
 
 
 def default() -> ParamsInitializer:
-    """Draws every parameter anew as torchvision's ResNet does.
+    """Draws convolutions and linear layers anew as torchvision's ResNet does.
 
-    Convolutions, shortcuts included: He-normal with fan-out, N(0, 2 / (k²·c_out)). Linear layers:
-    uniform ±1/√fan_in for kernel and bias. Batch norm: scale 1, bias 0.
+    Convolutions, shortcuts included: He-normal with fan-out, N(0, 2 / (taps·c_out)). Linear layers:
+    uniform ±1/√fan_in. Biases beside either: uniform ±1/√fan_in. Scales of normalisations: 1, or 0
+    where all of it is 0, as in residual branches that start so; their biases: 0. All other
+    parameters, and kernels that no convolution or linear layer is known by, stay as they are:
+    `changed` lists what does not.
     """
 
-    def init(key: PRNGKey, params: Params) -> Params:
-        return _default_subtree(key, params)
+    def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
+        known = network_layers.of(params, network)
+        convolutions: dict[Path, list[Layer]] = {}
+        for layer in known.layers:
+            if layer.path:
+                convolutions.setdefault(layer.path, []).append(layer)
+        fans = _fans(known)
+        with_paths, structure = jax.tree_util.tree_flatten_with_path(params)
+        paths = [kernels.plain_path(path) for path, _ in with_paths]
+        numbers = _numbers(paths)
+        fresh = []
+        for path, (_, leaf) in zip(paths, with_paths, strict=True):
+            leaf_key = key
+            for number in numbers[path]:
+                leaf_key = jax.random.fold_in(leaf_key, number)
+            if path in convolutions:
+                fresh.append(_default_kernels(leaf_key, leaf, convolutions[path]))
+            else:
+                fresh.append(_default_leaf(leaf_key, path, leaf, fans))
+        return jax.tree_util.tree_unflatten(structure, fresh)
 
     return init
 
 
-def _default_subtree(key: PRNGKey, tree: Params) -> Params:
-    fresh: dict[str, Array | Params] = {}
-    for number, name in enumerate(sorted(tree)):
-        leaf_key, value = jax.random.fold_in(key, number), tree[name]
-        if isinstance(value, Mapping):
-            fresh[name] = _default_subtree(leaf_key, value)
-        elif name == "kernel" and value.ndim == 4:
-            fresh[name] = resnet.he_normal_fan_out(leaf_key, value.shape, value.dtype)
-        elif "kernel" in tree and name in ("kernel", "bias"):
-            uniform = resnet.uniform_fan_in(tree["kernel"].shape[0])
-            fresh[name] = uniform(leaf_key, value.shape, value.dtype)
-        elif name == "scale":
-            fresh[name] = jnp.ones_like(value)
-        elif name == "bias":
-            fresh[name] = jnp.zeros_like(value)
-        else:
-            raise ValueError(
-                f"parameter {name!r} of shape {value.shape} has no default: known are kernels of "
-                "convolutions and linear layers, biases and batch-norm scales"
-            )
-    return fresh
+def _fans(network: Network) -> dict[tuple[Path, str], int]:
+    """The fan-in of the biases and kernels of each module that are drawn uniformly."""
+    fans = {}
+    for layer in network.layers:
+        if layer.path:
+            fans[network_layers.module(layer.path), "bias"] = int(np.prod(layer.shape[:-1]))
+    for dense in network.dense:
+        module = network_layers.module(dense.path)
+        fans[module, network_layers.leaf_name(dense.path)] = fans[module, "bias"] = dense.shape[0]
+    return fans
+
+
+def _numbers(paths: Sequence[Path]) -> dict[Path, tuple[int, ...]]:
+    """For each leaf the place of each part of its path among its sorted siblings."""
+    siblings: dict[Path, set[str | int]] = {}
+    for path in paths:
+        for depth, part in enumerate(path):
+            siblings.setdefault(path[:depth], set()).add(part)
+    order = {prefix: sorted(parts, key=_sibling) for prefix, parts in siblings.items()}
+    return {
+        path: tuple(order[path[:depth]].index(part) for depth, part in enumerate(path))
+        for path in paths
+    }
+
+
+def _sibling(part: str | int) -> tuple[bool, str | int]:
+    return (isinstance(part, str), part)
+
+
+def _default_kernels(key: PRNGKey, leaf: Any, own: Sequence[Layer]) -> Array:
+    if own[0].view == ():
+        return kernels.like(resnet.he_normal_fan_out(key, own[0].shape, leaf.dtype), leaf)
+    tree = {"leaf": leaf}
+    new = {}
+    for number, layer in enumerate(own):
+        layer_key = jax.random.fold_in(key, number) if len(own) > 1 else key
+        place = kernels.Place(("leaf",), layer.view)
+        new[place] = resnet.he_normal_fan_out(layer_key, layer.shape, leaf.dtype)
+    return kernels.put(tree, new)["leaf"]
+
+
+def _default_leaf(key: PRNGKey, path: Path, leaf: Any, fans: Mapping[tuple[Path, str], int]) -> Any:
+    name = network_layers.leaf_name(path)
+    name = "bias" if name == "b" else name  # as Haiku has it
+    fan = fans.get((network_layers.module(path), name))
+    if fan is not None:
+        uniform = resnet.uniform_fan_in(fan)
+        return kernels.like(uniform(key, leaf.shape, leaf.dtype), leaf)
+    if name == "scale":
+        one = jnp.where(jnp.any(leaf != 0), jnp.ones((), leaf.dtype), jnp.zeros((), leaf.dtype))
+        return kernels.like(jnp.full_like(leaf, one), leaf)
+    if name == "bias" and np.ndim(leaf) == 1:
+        return jnp.zeros_like(leaf)
+    return leaf
 
 
 def pretrained(source: Params, layers: Layers = None) -> ParamsInitializer:
     """Starts from a trained network as it is.
 
     Args:
-        source: Parameters of the trained network. With `layers=None` every leaf is taken, except a
-            last linear layer (called "fc") for another number of classes, which keeps its start.
+        source: Parameters of the trained network, in a tree of the same paths. With `layers=None`
+            every leaf is taken, except the network's last linear layer if it has another number of
+            classes, which keeps its start.
         layers: Only these convolutions' kernels are taken.
 
     Raises:
         ValueError: The source lacks a parameter or has another shape there (when applied).
     """
     if layers is not None:
-        return fill_layers(lambda key, name, kernel: _same_shape(source, name, kernel), layers)
+        return fill_layers(lambda key, layer, kernel: _same_shape(source, layer, kernel), layers)
 
-    def init(key: PRNGKey, params: Params) -> Params:
+    def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
         del key
-        if jax.tree.structure(dict(params)) != jax.tree.structure(dict(source)):
+        with_paths, structure = jax.tree_util.tree_flatten_with_path(params)
+        given = kernels.leaves(source)
+        paths = [kernels.plain_path(path) for path, _ in with_paths]
+        if set(paths) != set(given):
+            odd = sorted("/".join(map(str, p)) for p in set(paths) ^ set(given))
             raise ValueError(
-                "the pretrained parameters are of another network: their names differ; load a "
-                "checkpoint of the same architecture"
+                f"the pretrained parameters are of another network: {odd[0]} is in one of the "
+                "trees alone; load a checkpoint of the same architecture"
             )
-
-        def take(path: tuple, target: Array, value: Array) -> Array:
-            if target.shape == value.shape:
-                return jnp.asarray(value, target.dtype)
-            if path[0].key == "fc":
-                return target
-            raise ValueError(
-                f"pretrained {jax.tree_util.keystr(path)} has shape {value.shape}, the network "
-                f"needs {target.shape}; load a checkpoint of the same architecture"
-            )
-
-        return jax.tree_util.tree_map_with_path(take, dict(params), dict(source))
+        head = _head_module(params, network)
+        taken = [
+            _take(path, leaf, given[path], head)
+            for path, (_, leaf) in zip(paths, with_paths, strict=True)
+        ]
+        return jax.tree_util.tree_unflatten(structure, taken)
 
     return init
 
 
-def _same_shape(source: Params, name: str, kernel: Array) -> Array:
-    value = filters.get_kernel(source, name)
+def _head_module(params: Params, network: Network | None) -> Path | None:
+    """The path of the last linear layer's module, as far as it is known."""
+    try:
+        head = network_layers.of(params, network).head
+    except ValueError:
+        if network is not None:
+            raise
+        return None
+    return None if head is None else network_layers.module(head.path)
+
+
+def _take(path: Path, target: Any, value: Any, head: Path | None) -> Any:
+    if not hasattr(target, "shape"):
+        return target
+    if tuple(target.shape) == tuple(value.shape):
+        return kernels.like(jnp.asarray(value), target)
+    if head is not None and network_layers.module(path) == head:
+        return target
+    raise ValueError(
+        f"pretrained {'/'.join(map(str, path))} has shape {tuple(value.shape)}, the network needs "
+        f"{tuple(target.shape)}: load a checkpoint of the same architecture"
+        + ("" if head is not None else ", or give network=jaxinit.trace(…) to spare its head")
+    )
+
+
+def _same_shape(source: Params, layer: Layer, kernel: Array) -> Array:
+    value = _source_kernel(source, layer, "the pretrained network")
     if value.shape != kernel.shape:
         raise ValueError(
-            f"pretrained layer {name} has shape {value.shape}, the network needs {kernel.shape}; "
-            "load a checkpoint of the same architecture"
+            f"pretrained layer {layer.name} has shape {value.shape}, the network needs "
+            f"{kernel.shape}; load a checkpoint of the same architecture"
         )
-    return jnp.asarray(value, kernel.dtype)
+    return value.astype(kernel.dtype)
+
+
+def _source_kernel(source: Params, layer: Layer, whose: str) -> Array:
+    try:
+        return kernels.get(source, layer)
+    except ValueError:
+        raise ValueError(
+            f"{whose} has no layer {layer.name}: give one of the same architecture, or other layers"
+        ) from None
 
 
 def whole_filters(sources: Sequence[Params], layers: Layers = None) -> ParamsInitializer:
@@ -179,11 +329,11 @@ def whole_filters(sources: Sequence[Params], layers: Layers = None) -> ParamsIni
 
     Args:
         sources: Parameters of trained networks. Any that NumPy makes arrays of do.
-        layers: Which convolutions (see `filters.select_layers`); None means all.
+        layers: Which convolutions (see `Network.select`); None means all main layers.
 
     Raises:
-        ValueError: There are no sources, or one has another shape than the network but for the
-            output channels (when applied).
+        ValueError: There are no sources, or one lacks a layer or has another shape there than the
+            network but for the output channels (when applied).
 
     Example:
         >>> source = {"conv1": {"kernel": jnp.ones((3, 3, 2, 5))}}
@@ -195,100 +345,125 @@ def whole_filters(sources: Sequence[Params], layers: Layers = None) -> ParamsIni
     if not sources:
         raise ValueError("whole_filters needs at least one trained network")
 
-    def make(key: PRNGKey, name: str, kernel: Array) -> Array:
-        own = [jnp.asarray(filters.get_kernel(source, name), kernel.dtype) for source in sources]
+    def make(key: PRNGKey, layer: Layer, kernel: Array) -> Array:
+        own = [
+            _source_kernel(source, layer, f"source {index}").astype(kernel.dtype)
+            for index, source in enumerate(sources)
+        ]
         for index, one in enumerate(own):
-            if one.shape[:3] != kernel.shape[:3]:
+            if one.shape[:-1] != kernel.shape[:-1]:
                 raise ValueError(
-                    f"layer {name} has shape {one.shape} in source {index}, the network needs "
-                    f"{kernel.shape}, of which only the last may differ"
+                    f"layer {layer.name} has shape {one.shape} in source {index}, the network "
+                    f"needs {kernel.shape}, of which only the last may differ"
                 )
-        everything = jnp.concatenate(own, axis=3)
-        chosen = jax.random.randint(key, kernel.shape[3:], 0, everything.shape[3])
+        everything = jnp.concatenate(own, axis=-1)
+        chosen = jax.random.randint(key, kernel.shape[-1:], 0, everything.shape[-1])
         return everything[..., chosen]
 
     return fill_layers(make, layers)
 
 
 def scaled(factor: float | Array, layers: Layers = None) -> ParamsInitializer:
-    """Multiplies the kernels of some layers by a factor."""
-    return fill_layers(lambda key, name, kernel: kernel * jnp.asarray(factor, kernel.dtype), layers)
+    """Multiplies the kernels of some layers by a factor; None means all main layers."""
+    return fill_layers(
+        lambda key, layer, kernel: kernel * jnp.asarray(factor, kernel.dtype), layers
+    )
 
 
-def clustered_kernel(bank: banks.FilterBank, layer: str) -> Initializer:
-    """Makes kernels of slices drawn from one layer of a bank; fits `kernel_init=`.
+def clustered_kernel(bank: banks.FilterBank, layer: str | int | float | None = None) -> Initializer:
+    """Makes kernels of slices drawn from a bank; fits `kernel_init=`.
 
     Args:
         bank: Clusters of filters (`jaxinit.banks`).
-        layer: Which of its layers to draw from.
+        layer: Which of its layers to draw from: a name; a number, which counts the layers whose
+            slices have the kernel's size, in the order of calls (from the end below 0); a fraction,
+            0.0 for the first of these to 1.0 for the last; or all of these together (None).
+
+    Raises:
+        ValueError: The bank has no such layer, or none of the kernel's size (when called).
     """
 
     def init(key: PRNGKey, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
-        return banks.draw(key, bank, layer, tuple(shape), dtype)
+        if isinstance(layer, str):
+            return banks.draw(key, bank, layer, tuple(shape), dtype)
+        kernels.check_channels_last(shape, rank=None)
+        own, name = transfer.at_depth(bank, tuple(shape[:-2]), layer)
+        return banks.draw(key, own, name, tuple(shape), dtype)
 
     return init
 
 
-def clustered(bank: banks.FilterBank, layers: Layers = None) -> ParamsInitializer:
-    """Single-filter clustering: draws each 2-D slice of each layer from that layer's clusters.
+def clustered(
+    bank: banks.FilterBank,
+    layers: Layers = None,
+    *,
+    match: transfer.Match = "name",
+    missing: Literal["error", "keep", "resample"] = "error",
+) -> ParamsInitializer:
+    """Single-filter clustering: draws each spatial slice of each layer from a bank's clusters.
 
     Each slice is drawn independently: a cluster with probability proportional to its size, then
     that cluster's filter (paper, "single-filter clustering").
 
     Args:
-        bank: Clusters of filters; must hold every layer that is asked for.
-        layers: Which convolutions; None means all.
+        bank: Clusters of filters.
+        layers: Which convolutions (see `Network.select`); None means all main layers.
+        match: Which layer of the bank fills which: the one of its "name"; the one at its relative
+            "depth" among layers of its kernel size (`transfer.by_depth` shows it beforehand); or a
+            mapping from the network's names to the bank's.
+        missing: What is done where the bank has no layer of the kernel's size: an "error"; "keep"
+            leaves the layer as it is, to the next initialiser; "resample" takes slices of another
+            size, brought to this one in the Fourier domain.
 
     Raises:
         ValueError: A layer that the bank does not hold, or with another kernel size (when applied).
     """
-    return fill_layers(
-        lambda key, name, kernel: banks.draw(key, bank, name, kernel.shape, kernel.dtype), layers
+    return from_bank(
+        bank,
+        lambda key, own, name, kernel: banks.draw(key, own, name, kernel.shape, kernel.dtype),
+        layers,
+        match=match,
+        missing=missing,
     )
 
 
-def gabor_kernel(
-    key: PRNGKey, shape: Sequence[int], dtype: DTypeLike = jnp.float32
-) -> Float[Array, "h w i o"]:
-    """Makes a kernel of Gabor filters, one an output channel, the same for all input channels.
-
-    exp(−½(x'²/σ² + y'²γ²/σ²))·cos(2πx'/λ + ψ) with x' = x·cos θ + y·sin θ and
-    y' = −x·sin θ + y·cos θ; σ ∈ U(1.5, 2.5), θ ∈ U(0, π), λ ∈ U(2, 13), ψ ∈ U(0, 2π),
-    γ ∈ U(0.9, 1.1), on linspace(−size // 2, size // 2, size): for 7 taps from −4 to 3. Not
-    rescaled: the norm is that of the formula.
+def from_bank(
+    bank: banks.FilterBank,
+    draw: Callable[[PRNGKey, banks.FilterBank, str, Array], Array],
+    layers: Layers = None,
+    *,
+    match: transfer.Match = "name",
+    missing: transfer.Missing = "error",
+) -> ParamsInitializer:
+    """Fills layers from those of a bank that stand for them.
 
     Args:
-        key: Every output channel draws its five numbers independently.
-        shape: (h, w, i, o).
-        dtype: Of the result.
+        bank: Clusters of filters.
+        draw: Makes a kernel from one layer of a bank, given a key, the bank, the layer's name and
+            the kernel that it is to replace.
+        layers: As of `clustered`, and likewise the rest.
+        match: See there.
+        missing: See there.
     """
-    height, width, inputs, outputs = shape
-    sigma_key, theta_key, wavelength_key, phase_key, aspect_key = jax.random.split(key, 5)
 
-    def draw(own_key: PRNGKey, low: float, high: float) -> Array:
-        return jax.random.uniform(own_key, (1, 1, outputs), jnp.float32, low, high)
+    def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
+        known = network_layers.of(params, network)
+        pairs = transfer.pairs(bank, known, layers, match=match, missing=missing)
 
-    sigma, theta = draw(sigma_key, 1.5, 2.5), draw(theta_key, 0.0, jnp.pi)
-    wavelength, phase = draw(wavelength_key, 2.0, 13.0), draw(phase_key, 0.0, 2 * jnp.pi)
-    aspect = draw(aspect_key, 0.9, 1.1)
-    y = _gabor_grid(height)[:, None, None]
-    x = _gabor_grid(width)[None, :, None]
-    along = x * jnp.cos(theta) + y * jnp.sin(theta)
-    across = -x * jnp.sin(theta) + y * jnp.cos(theta)
-    envelope = jnp.exp(-0.5 * (along**2 + across**2 * aspect**2) / sigma**2)
-    slices = envelope * jnp.cos(2 * jnp.pi * along / wavelength + phase)
-    kernel = jnp.broadcast_to(slices[:, :, None, :], (height, width, inputs, outputs))
-    return kernel.astype(dtype)
+        def make(layer_key: PRNGKey, layer: Layer, kernel: Array) -> Array | None:
+            if (name := pairs[layer.name]) is None:
+                return None
+            own = transfer.resized(bank, name, layer.size) if missing == "resample" else bank
+            return draw(layer_key, own, name, kernel)
 
+        return fill_layers(make, tuple(pairs))(key, params, network=known)
 
-def _gabor_grid(size: int) -> Array:
-    # −size // 2 is (−size) // 2 in the authors' Python: −4 for 7, which the paper's values share.
-    return jnp.linspace(-size // 2, size // 2, size, dtype=jnp.float32)
+    return init
 
 
 def gabor(layers: Layers = None) -> ParamsInitializer:
-    """Fills some layers with Gabor filters (`gabor_kernel`); None means all."""
-    return per_layer(gabor_kernel, layers)
+    """Fills some layers with Gabor filters (`gabor_kernel`); None means all main layers."""
+    return per_layer(gabor_filters.gabor_kernel, layers)
 
 
 def recommended() -> ParamsInitializer:
@@ -301,6 +476,9 @@ def recommended() -> ParamsInitializer:
     few degrees only: frozen it ended 0.2 points ahead of the default start instead of 4.0. On
     images of another kind measure first: on the made-up ones of the quick experiments Gabor filters
     are far behind random ones.
+
+    The first layer is the network's first convolution with more than one tap: for other networks
+    than `jaxinit.ResNet18` give `network=jaxinit.trace(apply, params, x)`.
 
     Example:
         >>> import jax, jax.numpy as jnp

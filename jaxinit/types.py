@@ -1,13 +1,15 @@
 """The types that the library speaks in: trees of parameters and the two kinds of initialiser."""
 
-from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key, UInt32
 
-# A nested mapping from names to arrays: the "params" collection of a Flax module.
-Params = Mapping[str, Any]
+from jaxinit.layers import Network
+
+# Any tree of parameters: the "params" collection of a Flax module, NNX state or a module, an
+# Equinox module, Haiku's dictionaries.
+Params = Any
 
 # One key, new-style (`jax.random.key`) or raw (`jax.random.PRNGKey`).
 PRNGKey = Key[Array, ""] | UInt32[Array, "2"]
@@ -28,6 +30,13 @@ class Initializer(Protocol):
 class ParamsInitializer(Protocol):
     """Maps a tree of parameters to another of the same structure, so it knows each layer."""
 
-    def __call__(self, key: PRNGKey, params: Params, /) -> Params:
-        """Returns new parameters; leaves that it does not concern are passed through."""
+    def __call__(self, key: PRNGKey, params: Params, /, *, network: Network | None = ...) -> Params:
+        """Returns new parameters; leaves that it does not concern are passed through.
+
+        Args:
+            key: Draws them.
+            params: A tree of parameters.
+            network: Its convolutions (`jaxinit.trace`), in the order of their calls. Only the trees
+                of `jaxinit.models.resnet`, whose names tell the order, do without.
+        """
         ...

@@ -1,12 +1,13 @@
 """What several tests share: a network that trains in milliseconds, and made-up data."""
 
 import flax.core
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen
 
 from experiments import data, tracking
-from jaxinit import banks, filters
+from jaxinit import banks, layers
 from jaxinit.models import resnet
 
 
@@ -20,6 +21,29 @@ class SmallNetwork(linen.Module):
         x = resnet.Conv(8, 3, stride=2, name="conv1")(images)
         x = linen.relu(resnet.BatchNorm(name="bn1")(x, train=train))
         return linen.Dense(self.classes, name="fc")(jnp.mean(x, axis=(1, 2)))
+
+
+def layer_names(params):
+    """The main layers of a tree whose names tell their order."""
+    return layers.of(params).names
+
+
+def get_kernel(params, name):
+    """The kernel of a layer of nested dictionaries."""
+    for part in name.split("/"):
+        params = params[part]
+    return params["kernel"]
+
+
+def set_kernels(params, kernels):
+    """Such a tree with the kernels of some layers replaced."""
+
+    def replace(path, leaf):
+        return kernels.get("/".join(key.key for key in path[:-1]), leaf)
+
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: replace(path, leaf) if path[-1].key == "kernel" else leaf, params
+    )
 
 
 def few_layers():
@@ -45,8 +69,8 @@ def few_layers():
 def bank_for(params):
     """Three clusters a layer, of one filter each and of 1, 2 and 3 members."""
     rng = np.random.default_rng(1)
-    names = filters.layer_names(params)
-    sizes = {name: filters.get_kernel(params, name).shape[:2] for name in names}
+    names = layer_names(params)
+    sizes = {name: get_kernel(params, name).shape[:2] for name in names}
     return banks.FilterBank(
         {
             n: jnp.asarray(rng.standard_normal((3, 1, h * w), np.float32))

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxinit import alignment, filters
+from jaxinit import alignment
 from jaxinit.models import resnet
+from tests.small import get_kernel, layer_names
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -53,9 +54,9 @@ def test_permuting_leaves_the_function_as_it_was(networks, residual_first_stage)
     network, variables = networks[residual_first_stage]
     symmetry = alignment.resnet18(residual_first_stage=residual_first_stage)
     permuted = alignment.permute(variables, symmetry, shuffled(symmetry, variables))
-    names = filters.layer_names(variables["params"])
+    names = layer_names(variables["params"])
     for name in names:
-        before, after = (filters.get_kernel(v["params"], name) for v in (variables, permuted))
+        before, after = (get_kernel(v["params"], name) for v in (variables, permuted))
         assert not np.array_equal(before, after)
     images = jax.random.normal(KEY, (16, 16, 16, 3))
 
@@ -213,16 +214,16 @@ def test_layers_are_grouped_in_turn(networks, optimal):
         for seed in (1, 2)
     ]
     aligned, means = alignment.align_layers([variables, *copies], symmetry, 4, optimal=optimal)
-    assert tuple(means) == filters.layer_names(variables["params"])[:4]
+    assert tuple(means) == layer_names(variables["params"])[:4]
     for name, mean in means.items():
-        kernel = filters.get_kernel(variables["params"], name)
+        kernel = get_kernel(variables["params"], name)
         np.testing.assert_allclose(mean, kernel, atol=1e-6)
         for network in aligned:
-            np.testing.assert_array_equal(filters.get_kernel(network["params"], name), kernel)
+            np.testing.assert_array_equal(get_kernel(network["params"], name), kernel)
     # What reads the last of them follows; further on nothing is in order yet.
-    names = filters.layer_names(variables["params"])
+    names = layer_names(variables["params"])
     for name, same in ((names[4], True), (names[6], False)):
-        kernels = [filters.get_kernel(v["params"], name) for v in (variables, aligned[1])]
+        kernels = [get_kernel(v["params"], name) for v in (variables, aligned[1])]
         ours, theirs = (np.sort(np.asarray(k), axis=3) for k in kernels)
         assert np.array_equal(ours, theirs) == same
 

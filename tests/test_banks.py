@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxinit import banks, distances, filters, kmeans
+from jaxinit import banks, distances, kernels, kmeans
+from tests import small
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -41,8 +42,8 @@ def bank() -> banks.FilterBank:
 
 
 def layer_slices(name: str) -> np.ndarray:
-    kernels = [jnp.asarray(filters.get_kernel(m, name)) for m in MODELS]
-    return np.concatenate([filters.to_slices(k) for k in kernels])
+    own = [jnp.asarray(small.get_kernel(m, name)) for m in MODELS]
+    return np.concatenate([kernels.to_slices(kernel) for kernel in own])
 
 
 def test_what_a_bank_holds(bank):
@@ -149,8 +150,8 @@ def test_of_many_slices_so_many_are_drawn_evenly_from_each_model(bank):
     jax.tree.map(np.testing.assert_array_equal, whole, bank)
     thinned = fit(clusters=2 * 10, most_slices=21, representative="member", members_per_cluster=1)
     for name in SHAPES:
-        kernels = [filters.get_kernel(m, name) for m in MODELS]
-        rows = np.concatenate([k.reshape(-1, k.shape[2] * k.shape[3]).T for k in kernels])
+        own = [small.get_kernel(m, name) for m in MODELS]
+        rows = np.concatenate([k.reshape(-1, k.shape[2] * k.shape[3]).T for k in own])
         match = (np.asarray(thinned.filters[name]) == rows[None]).all(-1).argmax(-1)
         # As many clusters as slices: each stands for one, of a run of its own.
         bounds = np.arange(21) * len(rows) // 20
@@ -160,13 +161,15 @@ def test_of_many_slices_so_many_are_drawn_evenly_from_each_model(bank):
 
 def test_clusters_of_drawn_slices_are_as_good():
     rng = np.random.default_rng(3)
-    models = [{"c": {"kernel": rng.standard_normal((3, 3, 64, 64), np.float32)}} for _ in range(4)]
-    slices = jnp.concatenate([filters.to_slices(jnp.asarray(m["c"]["kernel"])) for m in models])
+    models = [
+        {"conv1": {"kernel": rng.standard_normal((3, 3, 64, 64), np.float32)}} for _ in range(4)
+    ]
+    slices = jnp.concatenate([kernels.to_slices(jnp.asarray(m["conv1"]["kernel"])) for m in models])
     inertia = []
     for most in (2**24, 2**12):
         bank = banks.fit(KEY, models, clusters=8, restarts=1, most_slices=most)
-        assert bank.sizes["c"].sum() == min(most, 4 * 64 * 64)
-        inertia.append(kmeans.assign(slices, bank.filters["c"][:, 0])[1].sum())
+        assert bank.sizes["conv1"].sum() == min(most, 4 * 64 * 64)
+        inertia.append(kmeans.assign(slices, bank.filters["conv1"][:, 0])[1].sum())
     assert inertia[1] / inertia[0] < 1.02
 
 
@@ -212,7 +215,7 @@ def test_draws_take_the_members_of_a_cluster_evenly_and_slices_whole():
 def test_drawn_slices_keep_their_orientation(bank):
     drawn = banks.draw(KEY, bank, "conv1", (7, 7, 3, 16))
     known = {row.tobytes() for row in np.asarray(bank.filters["conv1"][:, 0])}
-    assert {row.tobytes() for row in np.asarray(filters.to_slices(drawn))} <= known
+    assert {row.tobytes() for row in np.asarray(kernels.to_slices(drawn))} <= known
 
 
 def test_draw_under_jit_vmap_and_in_another_dtype(bank):
@@ -342,7 +345,7 @@ def test_a_later_version_is_named(tmp_path, bank, monkeypatch):
     monkeypatch.setattr(banks, "_VERSION", 7)
     banks.save(bank, tmp_path / "bank.npz")
     monkeypatch.undo()
-    with pytest.raises(ValueError, match=r"version 7, but this jaxinit reads version 1"):
+    with pytest.raises(ValueError, match=r"version 7, but this jaxinit reads versions 1 and 2"):
         banks.load(tmp_path / "bank.npz")
     with pytest.raises(FileNotFoundError):
         banks.load(tmp_path / "none.npz")
@@ -405,5 +408,5 @@ def test_bad_input_to_draw(bank, layer, shape, sentence):
 def test_every_distance_is_offered_by_name():
     for name in ("euclidean", "fourier", "fourier_real", "cosine"):
         made = fit(distance=name, layers=["layer1_0/conv1"])
-        assert made.provenance == dataclasses.replace(fit(layers=0).provenance, distance=name)
+        assert made.provenance == dataclasses.replace(fit(layers=1).provenance, distance=name)
         assert distances.get(made.provenance.distance).name == name

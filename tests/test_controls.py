@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxinit import banks, controls, diagnostics, filters, initializers
+from jaxinit import banks, controls, diagnostics, initializers, kernels
 from tests import small
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -28,9 +28,9 @@ def test_norms_are_the_references_and_directions_the_initialisers(bank, params):
     key = jax.random.key(0)
     made = controls.at_norms_of(initializers.unchanged(), initializers.clustered(bank))(key, params)
     reference = initializers.clustered(bank)(key, params)
-    for name in filters.layer_names(params):
-        kernel, own = (np.asarray(filters.get_kernel(tree, name)) for tree in (made, params))
-        wanted = np.linalg.norm(filters.get_kernel(reference, name))
+    for name in small.layer_names(params):
+        kernel, own = (np.asarray(small.get_kernel(tree, name)) for tree in (made, params))
+        wanted = np.linalg.norm(small.get_kernel(reference, name))
         np.testing.assert_allclose(np.linalg.norm(kernel), wanted, rtol=1e-5)
         np.testing.assert_allclose(kernel / wanted, own / np.linalg.norm(own), atol=1e-6)
     np.testing.assert_array_equal(made["fc"]["kernel"], params["fc"]["kernel"])
@@ -41,34 +41,34 @@ def test_norms_of_live_taps_and_of_chosen_layers(bank, params):
 
     def lengthened(key, params):
         """Also makes the taps that meet no data ten times as long."""
-        kernel = 10 * filters.get_kernel(params, LAST)
+        kernel = 10 * small.get_kernel(params, LAST)
         own = LIVE[LAST]
-        kernel = kernel.at[own].set(2 * filters.get_kernel(params, LAST)[own])
-        return filters.set_kernels(twice(key, params), {LAST: kernel})
+        kernel = kernel.at[own].set(2 * small.get_kernel(params, LAST)[own])
+        return small.set_kernels(twice(key, params), {LAST: kernel})
 
     init = controls.at_norms_of(initializers.unchanged(), lengthened, live=LIVE)
     made = init(jax.random.key(0), params)
-    for name in filters.layer_names(params):
-        kernel, own = (np.asarray(filters.get_kernel(tree, name)) for tree in (made, params))
+    for name in small.layer_names(params):
+        kernel, own = (np.asarray(small.get_kernel(tree, name)) for tree in (made, params))
         np.testing.assert_allclose(kernel, 2 * own, rtol=1e-5)
     some = controls.at_norms_of(initializers.unchanged(), twice, layers=1)
     made = some(jax.random.key(0), params)
     np.testing.assert_allclose(made["conv1"]["kernel"], 2 * params["conv1"]["kernel"], rtol=1e-5)
-    np.testing.assert_array_equal(filters.get_kernel(made, LAST), filters.get_kernel(params, LAST))
+    np.testing.assert_array_equal(small.get_kernel(made, LAST), small.get_kernel(params, LAST))
 
 
 def test_a_layer_of_zeros_stays_so(params):
     made = controls.at_norms_of(initializers.scaled(0.0), initializers.unchanged())(
         jax.random.key(0), params
     )
-    assert not filters.get_kernel(made, LAST).any()
+    assert not small.get_kernel(made, LAST).any()
 
 
 def draws(init, params, seed=0):
     """The slices of each layer that a key draws."""
     made = init(jax.random.key(seed), params)
-    names = filters.layer_names(params)
-    return {name: np.asarray(filters.to_slices(filters.get_kernel(made, name))) for name in names}
+    names = small.layer_names(params)
+    return {name: np.asarray(kernels.to_slices(small.get_kernel(made, name))) for name in names}
 
 
 def test_shuffled_draws_are_those_of_the_bank_with_each_filter_in_another_order(bank, params):
@@ -107,7 +107,7 @@ def test_shuffling_leaves_dead_taps_where_they_are(bank, params):
 def test_gaussian_has_the_mean_and_covariance_of_what_the_bank_draws(bank):
     params = {"conv1": {"kernel": jnp.zeros((7, 7, 128, 256))}}
     made = jax.jit(controls.gaussian(bank))(jax.random.key(1), params)
-    slices = np.asarray(filters.to_slices(made["conv1"]["kernel"]))
+    slices = np.asarray(kernels.to_slices(made["conv1"]["kernel"]))
     own = np.asarray(bank.filters["conv1"])[:, 0]
     share = np.asarray(bank.sizes["conv1"]) / 6
     mean = share @ own
@@ -141,20 +141,20 @@ def test_pure_functions_of_the_key(kind, bank, params):
     keys = jax.random.split(jax.random.key(5), 2)
     both = jax.jit(jax.vmap(made, in_axes=(0, None)))(keys, params)
     eager = [made(key, params) for key in keys]
-    for name in filters.layer_names(params):
+    for name in small.layer_names(params):
         for i in range(2):
-            one, own = filters.get_kernel(both, name)[i], filters.get_kernel(eager[i], name)
+            one, own = small.get_kernel(both, name)[i], small.get_kernel(eager[i], name)
             np.testing.assert_allclose(one, own, rtol=1e-5, atol=1e-5)
-        first, second = (filters.get_kernel(tree, name) for tree in eager)
+        first, second = (small.get_kernel(tree, name) for tree in eager)
         assert not np.allclose(first, second)
 
 
 def test_bad_input_gets_a_sentence(bank, params):
-    other = {"conv9": {"kernel": jnp.zeros((3, 3, 2, 2))}}
-    with pytest.raises(ValueError, match="the bank has no layer 'conv9'"):
+    other = {"layer9_0": {"conv1": {"kernel": jnp.zeros((3, 3, 2, 2))}}}
+    with pytest.raises(ValueError, match="the bank has no layer 'layer9_0/conv1'"):
         controls.gaussian(bank)(jax.random.key(0), other)
     other = {"conv1": {"kernel": jnp.zeros((3, 3, 2, 2))}}
-    with pytest.raises(ValueError, match="whose slices are 7×7"):
+    with pytest.raises(ValueError, match="the bank has layer 'conv1', whose slices are 7×7"):
         controls.gaussian(bank)(jax.random.key(0), other)
     with pytest.raises(ValueError, match="'conv9' is not in the network"):
         controls.shuffled(bank, ["conv9"])(jax.random.key(0), params)
@@ -162,18 +162,18 @@ def test_bad_input_gets_a_sentence(bank, params):
 
 def test_norms_of_kernels(params):
     norms = diagnostics.kernel_norms(params, live=LIVE)
-    assert list(norms) == list(filters.layer_names(params))
-    kernel = np.asarray(filters.get_kernel(params, LAST))
+    assert list(norms) == list(small.layer_names(params))
+    kernel = np.asarray(small.get_kernel(params, LAST))
     assert float(norms[LAST]) == pytest.approx(np.sqrt((kernel[1:2, 1:3] ** 2).sum()))
-    assert list(diagnostics.kernel_norms(params, layers=2)) == list(filters.layer_names(params)[:2])
+    assert list(diagnostics.kernel_norms(params, layers=2)) == list(small.layer_names(params)[:2])
 
 
 @pytest.mark.parametrize("step", [1.0, 1e-4])
 def test_angles_are_those_of_float64_however_small(params, step):
     rng = np.random.default_rng(3)
-    kernel = np.asarray(filters.get_kernel(params, LAST), np.float64)
+    kernel = np.asarray(small.get_kernel(params, LAST), np.float64)
     moved = (3 * (kernel + step * rng.normal(size=kernel.shape))).astype(np.float32)
-    after = filters.set_kernels(params, {LAST: jnp.asarray(moved)})
+    after = small.set_kernels(params, {LAST: jnp.asarray(moved)})
     for live in (None, LIVE):
         taps = (slice(None), slice(None)) if live is None else live[LAST]
         one, other = kernel[taps].ravel(), moved[taps].ravel().astype(np.float64)
@@ -196,17 +196,17 @@ def test_a_bank_of_live_taps_alone(params):
     rng = np.random.default_rng(4)
     kernel = rng.normal(0, 1, (3, 3, 16, 16)).astype(np.float32)
     kernel[1, 1] = np.where(rng.random((16, 16)) < 0.5, -0.3, 0.3)
-    model = {"conv": {"kernel": jnp.asarray(kernel)}}
-    centre = {"conv": (slice(1, 2), slice(1, 2))}
+    model = {"conv1": {"kernel": jnp.asarray(kernel)}}
+    centre = {"conv1": (slice(1, 2), slice(1, 2))}
     bank = banks.fit(jax.random.key(0), [model], clusters=2, live=centre)
-    found = np.asarray(bank.filters["conv"])[:, 0]
+    found = np.asarray(bank.filters["conv1"])[:, 0]
     np.testing.assert_allclose(np.sort(found[:, 4]), [-0.3, 0.3], atol=1e-6)
     assert not np.delete(found, 4, axis=1).any()
     bank = banks.fit(
         jax.random.key(0), [model], clusters=2, live=centre, distance="fourier_real",
         representative="inverse",
     )  # fmt: skip
-    assert not np.delete(np.asarray(bank.filters["conv"])[:, 0], 4, axis=1).any()
+    assert not np.delete(np.asarray(bank.filters["conv1"])[:, 0], 4, axis=1).any()
     bank = banks.fit(jax.random.key(0), [model], clusters=2)
-    blind = np.asarray(bank.filters["conv"])[:, 0]
+    blind = np.asarray(bank.filters["conv1"])[:, 0]
     assert np.abs(blind[:, 4]).max() < 0.15  # the others' noise averages the centre away

@@ -8,7 +8,7 @@ import pytest
 from experiments import controls
 from experiments.ingredients import Ingredients
 from experiments.runner import Variant
-from jaxinit import filters, initializers
+from jaxinit import initializers
 from tests import small
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -54,7 +54,7 @@ def drawn(variant, params):
 def live(tree, name):
     """The taps that meet data, of a layer."""
     own = NoModels().live.get(name, (slice(None), slice(None)))
-    return np.asarray(filters.get_kernel(tree, name))[own]
+    return np.asarray(small.get_kernel(tree, name))[own]
 
 
 def norm(tree, name="conv1"):
@@ -84,13 +84,13 @@ def test_each_control_shares_what_it_says_and_draws_what_its_base_draws():
         ("whole-1", "gabor-1"),
     ):
         both = trees[f"{filters_of}-at-{norms_of}"]
-        for name in filters.layer_names(params):
+        for name in small.layer_names(params):
             assert norm(both, name) == pytest.approx(norm(trees[norms_of], name), rel=1e-5)
             assert_parallel(both, trees[filters_of], name)
     assert norm(trees["random-at-gabor-1"]) != pytest.approx(norm(params), rel=0.05)
     # Shuffled: the same clusters drawn, their values in other places.
     base, mixed = (trees[name] for name in ("euclidean-k3", "euclidean-k3-shuffled"))
-    for name in filters.layer_names(params):
+    for name in small.layer_names(params):
         assert norm(mixed, name) == pytest.approx(norm(base, name), rel=1e-5)
     assert not np.allclose(live(base, "conv1"), live(mixed, "conv1"))
     np.testing.assert_array_equal(live(base, LAST), live(mixed, LAST))  # one tap has one place

@@ -7,7 +7,8 @@ import pytest
 
 from experiments import config, recipes, runner, summaries
 from experiments.runner import Variant
-from jaxinit import filters, initializers
+from jaxinit import initializers, kernels
+from tests import small
 from tests.small import run
 from tests.test_controls_experiment import NoModels, assert_parallel, drawn, norm
 from tests.test_sweep import conditions
@@ -30,15 +31,15 @@ def test_a_recipe_is_its_stem_on_its_body_at_their_norms():
     mixed = variants["gabor-1-x12.euclidean-k3-x0.35.rate-0.03"]
     own, made = drawn(random, params), drawn(mixed, params)
     for tree in (own, made):
-        for layer in filters.layer_names(params):
+        for layer in small.layer_names(params):
             scale = 12 if layer == "conv1" else 0.35
             assert norm(tree, layer) == pytest.approx(scale * norm(params, layer), rel=1e-5)
-    for layer in filters.layer_names(params):
+    for layer in small.layer_names(params):
         assert_parallel(own, params, layer)
     # One slice for all of a Gabor filter's inputs, and the bank's three in the other layers.
     gabor = np.asarray(made["conv1"]["kernel"])
     np.testing.assert_array_equal(gabor, np.broadcast_to(gabor[:, :, :1], gabor.shape))
-    slices = np.asarray(filters.to_slices(filters.get_kernel(made, "layer1_0/conv1")))
+    slices = np.asarray(kernels.to_slices(small.get_kernel(made, "layer1_0/conv1")))
     assert len(np.unique(slices.round(5), axis=0)) == 3
     assert mixed.training is not None
     assert mixed.training.learning_rate == pytest.approx(0.03)
@@ -58,7 +59,7 @@ def test_a_source_model_at_other_norms_keeps_its_filters_and_all_else():
     (_, variant) = recipes.ask(recipes.Recipes(**{**OPTIONS, **both}), made_of).variants
     assert variant.name == "pretrained-x12.pretrained-x0.35.rate-0.01"
     source, made = drawn(made_of.pretrained(), made_of.params), drawn(variant, made_of.params)
-    for layer in filters.layer_names(source):
+    for layer in small.layer_names(source):
         assert_parallel(made, source, layer)
         scale = 12 if layer == "conv1" else 0.35
         assert norm(made, layer) == pytest.approx(scale * norm(made_of.params, layer), rel=1e-5)
@@ -123,6 +124,6 @@ def test_the_same_key_draws_the_same_recipe_under_jit():
     params = NoModels().params
     variant = ask().variants[-1]
     eager, jitted = drawn(variant, params), jax.jit(variant.make())(jax.random.key(0), params)
-    for layer in filters.layer_names(params):
-        one, other = (filters.get_kernel(tree, layer) for tree in (eager, jitted))
+    for layer in small.layer_names(params):
+        one, other = (small.get_kernel(tree, layer) for tree in (eager, jitted))
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)

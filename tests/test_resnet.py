@@ -11,7 +11,7 @@ import pytest
 import scipy.stats
 
 from experiments import config, training
-from jaxinit import filters, torch_weights
+from jaxinit import torch_weights
 from jaxinit.models import convolution, resnet
 
 BATCH, STEPS = 8, 3
@@ -208,13 +208,13 @@ def recorded_order(network, variables):
 
 
 def test_layer_names_are_in_forward_order(start):
-    names = filters.layer_names(start["params"])
+    names = small.layer_names(start["params"])
     assert len(names) == 17
     assert names[:4] == ("conv1", "layer1_0/conv1", "layer1_0/conv2", "layer1_1/conv1")
     assert names[-1] == "layer4_1/conv2"
     seen = recorded_order(resnet.ResNet18(classes=10), start)
     assert len(seen) == 20  # with three shortcuts
-    mine = [float(filters.get_kernel(start["params"], name)[0, 0, 0, 0]) for name in names]
+    mine = [float(small.get_kernel(start["params"], name)[0, 0, 0, 0]) for name in names]
     assert len(set(seen)) == 20
     assert [tap for tap in seen if tap in mine] == mine
 
@@ -242,8 +242,8 @@ def test_dead_taps_are_those_without_a_gradient(start):
         return jax.grad(total)(params)
 
     grads = gradient(start["params"])
-    for name in filters.layer_names(start["params"]):
-        seen = np.abs(np.asarray(filters.get_kernel(grads, name))).max(axis=(2, 3)) > 0
+    for name in small.layer_names(start["params"]):
+        seen = np.abs(np.asarray(small.get_kernel(grads, name))).max(axis=(2, 3)) > 0
         expected = np.zeros_like(seen)
         expected[live.get(name, (slice(None), slice(None)))] = True
         np.testing.assert_array_equal(seen, expected, err_msg=name)
@@ -251,8 +251,8 @@ def test_dead_taps_are_those_without_a_gradient(start):
 
 def test_convolutions_start_normal_with_fan_out(start):
     everything = []
-    for name in filters.layer_names(start["params"]):
-        kernel = np.asarray(filters.get_kernel(start["params"], name))
+    for name in small.layer_names(start["params"]):
+        kernel = np.asarray(small.get_kernel(start["params"], name))
         standard = kernel.ravel() / np.sqrt(2 / (kernel.shape[0] ** 2 * kernel.shape[3]))
         assert np.std(standard) == pytest.approx(1, abs=5 / np.sqrt(2 * standard.size))
         assert np.mean(standard) == pytest.approx(0, abs=5 / np.sqrt(standard.size))

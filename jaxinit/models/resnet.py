@@ -8,7 +8,7 @@ from flax import linen
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxinit.filters import LiveTaps
+from jaxinit.layers import LiveTaps
 from jaxinit.models import convolution
 
 # Convolutions: He-normal with fan-out, gain √2, not truncated (torchvision's default).

@@ -1,0 +1,242 @@
+"""From a bank of one network into another: which layer stands for which, and slices of other sizes.
+
+The rule of "depth": the i-th of a network's n layers of one kernel size is drawn from the bank's
+layer number round(i·(m − 1)/(n − 1)) of the m that have this size, both counted from 0 in the order
+of calls; the only one of its size, from the first. `by_depth` shows it before it is applied.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import flax.core
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxinit import banks
+from jaxinit.layers import Layer, Layers, Network
+
+# Which layer of a bank fills which layer of a network: by name, by relative depth, or as told.
+Match = Literal["name", "depth"] | Mapping[str, str]
+# What is done where the bank has no layer of the kernel's size.
+Missing = Literal["error", "keep", "resample"]
+
+_MATCHES, _MISSING = ("name", "depth"), ("error", "keep", "resample")
+
+
+def by_depth(
+    bank: banks.FilterBank, network: Network, layers: Layers = None, *, missing: Missing = "error"
+) -> dict[str, str | None]:
+    """Tells which layer of a bank fills which layer of a network, by relative depth.
+
+    Args:
+        bank: Clusters of filters; its layers stand in the order of their network's calls.
+        network: Traced (`jaxinit.trace`).
+        layers: Which of its convolutions (see `Network.select`); None means all main layers.
+        missing: What is done where the bank has no layer of the kernel's size. With "resample" the
+            relative depth is that among all layers.
+
+    Returns:
+        For each chosen layer's name that of the bank's layer, or None where it is kept.
+
+    Raises:
+        ValueError: The bank has no layer of a size, and `missing` is "error".
+    """
+    return pairs(bank, network, layers, match="depth", missing=missing)
+
+
+def pairs(
+    bank: banks.FilterBank,
+    network: Network,
+    layers: Layers = None,
+    *,
+    match: Match = "name",
+    missing: Missing = "error",
+) -> dict[str, str | None]:
+    """Tells which layer of a bank fills which layer of a network (as of `by_depth`).
+
+    Raises:
+        ValueError: A layer that the bank lacks, or an unknown `match` or `missing`.
+    """
+    if missing not in _MISSING:
+        raise ValueError(f"missing={missing!r} is not known: choose one of {', '.join(_MISSING)}")
+    if not isinstance(match, Mapping) and match not in _MATCHES:
+        raise ValueError(
+            f"match={match!r} is not known: choose one of {', '.join(_MATCHES)}, or give a mapping "
+            "from the network's layers to the bank's"
+        )
+    if isinstance(match, Mapping):
+        for name, own in match.items():
+            network[name]
+            _check_known(bank, own)
+    found = {}
+    for layer in network.select(layers):
+        if match == "depth":
+            found[layer.name] = _at_relative_depth(bank, network, layer, missing)
+        else:
+            wanted = match.get(layer.name) if isinstance(match, Mapping) else layer.name
+            found[layer.name] = _of_name(bank, layer, wanted, missing)
+    return found
+
+
+def _check_known(bank: banks.FilterBank, name: str) -> None:
+    if name not in bank.kernel_sizes:
+        raise ValueError(f"the bank has no layer {name!r}: it has {', '.join(bank.kernel_sizes)}")
+
+
+def _of_name(
+    bank: banks.FilterBank, layer: Layer, wanted: str | None, missing: Missing
+) -> str | None:
+    if wanted is None or wanted not in bank.kernel_sizes:
+        if missing == "keep":
+            return None
+        raise ValueError(
+            f"the bank has no layer {layer.name!r}: it has {', '.join(bank.kernel_sizes)}; "
+            'match="depth" takes layers by their relative depth, missing="keep" leaves this one'
+        )
+    size: tuple[int, ...] = tuple(bank.kernel_sizes[wanted])
+    if size == layer.size or (missing == "resample" and len(size) == len(layer.size)):
+        return wanted
+    if missing == "keep":
+        return None
+    raise ValueError(_wrong_size(layer, f"layer {wanted!r}", size))
+
+
+def _wrong_size(layer: Layer, what: str, size: Sequence[int] | None) -> str:
+    have = "" if size is None else f", whose slices are {_sides(size)}"
+    return (
+        f"{layer.name} has a kernel of {_sides(layer.size)}, and the bank has {what}{have}: "
+        'missing="keep" leaves it as it is, missing="resample" takes slices of another size'
+    )
+
+
+def _at_relative_depth(
+    bank: banks.FilterBank, network: Network, layer: Layer, missing: Missing
+) -> str | None:
+    same = [name for name, size in bank.kernel_sizes.items() if tuple(size) == layer.size]
+    beside = [other for other in network.layers if other.size == layer.size]
+    if not same and missing == "resample":
+        same = [n for n, size in bank.kernel_sizes.items() if len(size) == len(layer.size)]
+        beside = [other for other in network.layers if other.is_main or other == layer]
+    if not same:
+        if missing == "keep":
+            return None
+        raise ValueError(_wrong_size(layer, "none of this size", None))
+    return same[_nearest(beside.index(layer), len(beside), len(same))]
+
+
+def _nearest(number: int, of: int, to: int) -> int:
+    return round(number * (to - 1) / (of - 1)) if of > 1 else 0
+
+
+def at_depth(
+    bank: banks.FilterBank, size: tuple[int, ...], layer: int | float | None
+) -> tuple[banks.FilterBank, str]:
+    """Finds the layer of a bank that has a kernel size at a depth (see `clustered_kernel`).
+
+    Returns:
+        The bank, or one that has all layers of this size as one, and the layer's name.
+
+    Raises:
+        ValueError: There is no such layer.
+    """
+    same = [name for name, own in bank.kernel_sizes.items() if tuple(own) == tuple(size)]
+    if not same:
+        sizes = sorted({_sides(own) for own in bank.kernel_sizes.values()})
+        raise ValueError(
+            f"the bank has no layer whose slices are {_sides(size)}: it has {', '.join(sizes)}"
+        )
+    if layer is None:
+        return _together(bank, same), same[0]
+    if isinstance(layer, float):
+        if not 0 <= layer <= 1:
+            raise ValueError(f"depth {layer} is out of range: say 0.0 (first) to 1.0 (last)")
+        return bank, same[round(layer * (len(same) - 1))]
+    if not -len(same) <= layer < len(same):
+        raise ValueError(
+            f"layer {layer} is out of range: {len(same)} layers of the bank have slices of "
+            f"{_sides(size)}, so say {-len(same)} to {len(same) - 1}"
+        )
+    return bank, same[layer]
+
+
+def _together(bank: banks.FilterBank, names: Sequence[str]) -> banks.FilterBank:
+    """A bank that has several layers of one kernel size as one, under the first name."""
+    most = max(bank.filters[name].shape[1] for name in names)
+
+    def repeated(slices: Float[Array, "k m d"]) -> Float[Array, "k most d"]:
+        if most % slices.shape[1]:
+            raise ValueError("layers with different numbers of members cannot be drawn together")
+        return jnp.repeat(slices, most // slices.shape[1], axis=1)
+
+    first = names[0]
+    return dataclasses.replace(
+        bank,
+        filters={first: jnp.concatenate([repeated(bank.filters[name]) for name in names])},
+        sizes={first: jnp.concatenate([bank.sizes[name] for name in names])},
+        inertia={first: sum((bank.inertia[name] for name in names), jnp.zeros(()))},
+        kernel_sizes=flax.core.FrozenDict({first: bank.kernel_sizes[first]}),
+    )
+
+
+def resized(bank: banks.FilterBank, name: str, size: tuple[int, ...]) -> banks.FilterBank:
+    """Returns a bank with one layer alone, its slices of another size (see `resample`)."""
+    own = tuple(bank.kernel_sizes[name])
+    if own == tuple(size):
+        return bank
+    return dataclasses.replace(
+        bank,
+        filters={name: resample(bank.filters[name], own, size)},
+        sizes={name: bank.sizes[name]},
+        inertia={name: bank.inertia[name]},
+        kernel_sizes=flax.core.FrozenDict({name: tuple(size)}),
+    )
+
+
+def resample(
+    slices: Float[Array, "... d"], size: tuple[int, ...], new: tuple[int, ...]
+) -> Float[Array, "... e"]:
+    """Brings slices to another size in the Fourier domain: frequencies are left out, or are zero.
+
+    Each axis as `scipy.signal.resample` does, times √(old / new), so that the norm of a slice with
+    none but low frequencies stays.
+
+    Args:
+        slices: Rows of taps, d of them in all.
+        size: (h, w) of the slices.
+        new: (h, w) of the result.
+    """
+    taps = slices.reshape(*slices.shape[:-1], *size)
+    for axis, (before, after) in enumerate(zip(size, new, strict=True)):
+        if before != after:
+            place = taps.ndim - len(size) + axis
+            matrix = jnp.asarray(_resampling(before, after), slices.dtype)
+            moved = jnp.moveaxis(taps, place, -1)
+            moved = jnp.matmul(moved, matrix.T, precision=jax.lax.Precision.HIGHEST)
+            taps = jnp.moveaxis(moved, -1, place)
+    return taps.reshape(*slices.shape[:-1], -1)
+
+
+def _resampling(before: int, after: int) -> Float[np.ndarray, "after before"]:
+    spectrum = np.fft.fft(np.eye(before), axis=0)
+    common = min(before, after)
+    kept = np.zeros((after, before), complex)
+    low = common // 2 + 1
+    kept[:low] = spectrum[:low]
+    if high := common - low:
+        kept[-high:] = spectrum[-high:]
+    if common % 2 == 0:
+        # The highest frequency stands for itself and its opposite: folded, or shared out.
+        half = common // 2
+        if after < before:
+            kept[half] += spectrum[before - half]
+        else:
+            kept[half] /= 2
+            kept[after - half] = kept[half]
+    return np.fft.ifft(kept, axis=0).real * np.sqrt(after / before)
+
+
+def _sides(size: Sequence[int]) -> str:
+    return "×".join(map(str, size))
