@@ -333,7 +333,7 @@ def _thin(
     *size, inputs, outputs = kernel.shape
     bounds = jnp.asarray(np.arange(count + 1) * inputs * outputs // count, jnp.int32)
     widths = (bounds[1:] - bounds[:-1]).astype(jnp.float32)
-    row = bounds[:-1] + (jax.random.uniform(key, (count,)) * widths).astype(jnp.int32)
+    row = bounds[:-1] + (jax.random.uniform(key, (count,), jnp.float32) * widths).astype(jnp.int32)
     drawn = kernel.reshape(*size, -1)[..., row, None]
     return jnp.where(jnp.isfinite(kernel).all(), drawn, jnp.nan), alive.reshape(-1)[row, None]
 
@@ -413,13 +413,13 @@ def _members(
     key: PRNGKey, labels: Int32[Array, " n"], sizes: Float[Array, " k"], count: int
 ) -> Int[Array, "k m"]:
     """Draws members of each cluster without replacement, and repeats those of small ones."""
-    lots = jax.random.uniform(key, labels.shape)
-    places = jnp.arange(min(count, labels.shape[0]))
+    lots = jax.random.uniform(key, labels.shape, sizes.dtype)
+    places = jnp.arange(min(count, labels.shape[0]), dtype=jnp.int32)
 
     def highest(cluster: tuple[Array, Array]) -> Array:
         number, size = cluster
         drawn = jax.lax.top_k(jnp.where(labels == number, lots, -1), len(places))[1]
-        return drawn[jnp.arange(count) % jnp.clip(size, 1, len(places))]
+        return drawn[jnp.arange(count, dtype=jnp.int32) % jnp.clip(size, 1, len(places))]
 
     # One cluster after the other: sorting all points would take XLA far longer.
     clusters = (jnp.arange(sizes.shape[0], dtype=jnp.int32), sizes.astype(jnp.int32))
@@ -478,10 +478,10 @@ def draw(
     cumulative = jnp.cumsum(sizes)
     # u < 1 by more than rounding, so that u·total stays below the total and finds a cluster that
     # has members. For so few clusters, comparing with all is the fastest search.
-    u = jax.random.uniform(cluster_key, (inputs, outputs)) * cumulative[-1]
+    u = jax.random.uniform(cluster_key, (inputs, outputs), sizes.dtype) * cumulative[-1]
     row = jnp.searchsorted(cumulative, u, side="right", method="compare_all") * per_cluster
     if per_cluster > 1:
-        row += jax.random.randint(filter_key, (inputs, outputs), 0, per_cluster)
+        row += jax.random.randint(filter_key, (inputs, outputs), 0, per_cluster, row.dtype)
     table = candidates.reshape(count * per_cluster, taps).astype(dtype)
     return table.T[:, row].reshape(*size, inputs, outputs)
 

@@ -357,7 +357,7 @@ def whole_filters(sources: Sequence[Params], layers: Layers = None) -> ParamsIni
                     f"needs {kernel.shape}, of which only the last may differ"
                 )
         everything = jnp.concatenate(own, axis=-1)
-        chosen = jax.random.randint(key, kernel.shape[-1:], 0, everything.shape[-1])
+        chosen = jax.random.randint(key, kernel.shape[-1:], 0, everything.shape[-1], jnp.int32)
         return everything[..., chosen]
 
     return fill_layers(make, layers)

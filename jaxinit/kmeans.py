@@ -257,7 +257,7 @@ def _deal(points: Float[Array, "n d"], weights: Float[Array, " n"]) -> _Blocks:
     turn = (hashed * used.astype(jnp.uint32) >> jnp.uint32(16)).astype(jnp.int32)
     own = (jnp.arange(blocks, dtype=jnp.int32)[:, None] + turn[None]) % used
     rows = jnp.arange(size, dtype=jnp.int32)[None] * used + own
-    inside = (rows < count) & (jnp.arange(blocks) < used)[:, None]
+    inside = (rows < count) & (jnp.arange(blocks, dtype=jnp.int32) < used)[:, None]
     rows = jnp.where(inside, rows, 0)
     dealt = points.at[rows].get(mode="promise_in_bounds").transpose(0, 2, 1)
     return _Blocks(dealt, jnp.where(inside, weights[rows], 0), used)
@@ -329,7 +329,9 @@ def _totals(
 
     def multiplied(points: Array, weights: Array, labels: Array) -> tuple[Array, Array]:
         # Elsewhere a scatter to k rows queues at each, and adds in no fixed order.
-        members = jnp.where(labels[None] == jnp.arange(k)[:, None], weights[None], 0)
+        members = jnp.where(
+            labels[None] == jnp.arange(k, dtype=jnp.int32)[:, None], weights[None], 0
+        )
         sums = jnp.matmul(members, points.T, precision=jax.lax.Precision.HIGHEST)
         return sums, members.sum(1)
 
@@ -390,19 +392,21 @@ def _relocate(
     """Gives each empty cluster one of the points farthest from their centres."""
     k = centers.shape[0]
     labels, distances = _assign(blocks, centers)
-    seen = (blocks.weights > 0) & (jnp.arange(len(distances)) < live)[:, None]
+    seen = (blocks.weights > 0) & (jnp.arange(len(distances), dtype=jnp.int32) < live)[:, None]
     distances, far = jax.lax.top_k(jnp.where(seen, distances, -1).reshape(-1), k)
     block, place = jnp.divmod(far, blocks.weights.shape[1])
     points, donors = blocks.points[block, :, place], labels[block, place]
     empty = masses == 0
     # A point that lies on its centre is no use: then there are fewer different points than k.
-    used = (jnp.arange(k) < empty.sum()) & (distances > 0)
+    used = (jnp.arange(k, dtype=jnp.int32) < empty.sum(dtype=jnp.int32)) & (distances > 0)
     moved = jnp.where(used, blocks.weights[block, place], 0)
     left = sums - jax.ops.segment_sum(points * moved[:, None], donors, k)
     rest = masses - jax.ops.segment_sum(moved, donors, k)
     # A donor left with rounding errors alone had this one point: it stays where it was.
     rest = jnp.where(rest > 1e-6 * masses, rest, 0)
-    rank = jnp.cumsum(empty) - 1  # which of the farthest points an empty cluster gets
+    rank = (
+        jnp.cumsum(empty, dtype=jnp.int32) - 1
+    )  # which of the farthest points an empty cluster gets
     given = jnp.where(empty, moved[rank], 0)
     sums = jnp.where(empty[:, None], given[:, None] * points[rank], left)
     return sums, jnp.where(empty, given, rest)
@@ -440,7 +444,7 @@ def _seed(key: PRNGKey, blocks: _Blocks, k: int) -> Float[Array, "k d"]:
     u = jax.random.uniform(key, (k, 2, candidates), blocks.weights.dtype)
     infinite = jnp.full(blocks.weights.shape, jnp.inf, blocks.weights.dtype)
     start = (infinite, jnp.zeros_like(blocks.points[0, :, 0]))
-    return jax.lax.scan(add, start, (jnp.arange(k), u))[1]
+    return jax.lax.scan(add, start, (jnp.arange(k, dtype=jnp.int32), u))[1]
 
 
 def _sample(

@@ -1,0 +1,194 @@
+"""From a bank into another network: by name, by depth, and slices of another size."""
+
+import flax.core
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.signal
+
+import jaxinit
+from jaxinit import banks, kernels, transfer
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+KEY = jax.random.key(0)
+
+
+def make_bank(**sizes):
+    """Each layer's two filters hold its number, and that number and a half."""
+    filters, numbers = {}, {}
+    for number, (name, size) in enumerate(sizes.items(), 1):
+        taps = int(np.prod(size))
+        values = jnp.asarray([number, number + 0.5], jnp.float32)
+        filters[name] = jnp.broadcast_to(values[:, None, None], (2, 1, taps))
+        numbers[name] = jnp.asarray([1.0, 3.0])
+    return banks.FilterBank(
+        filters,
+        numbers,
+        {name: jnp.zeros(()) for name in sizes},
+        flax.core.FrozenDict(sizes),
+        banks.Provenance("euclidean", "centroid", 2, 1, (), "0"),
+    )
+
+
+def make_network(*shapes):
+    """Convolutions whose names sort backwards."""
+    params = {f"{'zyxwvu'[n]}": {"kernel": jnp.zeros(shape)} for n, shape in enumerate(shapes)}
+    return params, jaxinit.declare(params, ["zyxwvu"[n] for n in range(len(shapes))])
+
+
+BANK = make_bank(stem=(7, 7), a=(3, 3), b=(3, 3), c=(3, 3), d=(5, 5))
+
+
+def numbers_of(params):
+    return {name: int(jnp.floor(tree["kernel"].min())) for name, tree in params.items()}
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(1, ["a"]), (2, ["a", "c"]), (3, ["a", "b", "c"]), (5, ["a", "a", "b", "c", "c"])],
+)
+def test_depth_by_hand(count, expected):
+    """round(i·(m − 1)/(n − 1)) with m = 3: for n = 5 that is 0, 0.5, 1, 1.5, 2, halves to even."""
+    params, network = make_network(*[(3, 3, 2, 2)] * count)
+    pairs = transfer.by_depth(BANK, network)
+    assert list(pairs.values()) == expected
+    made = jaxinit.clustered(BANK, match="depth")(KEY, params, network=network)
+    order = {"a": 2, "b": 3, "c": 4}
+    wanted = [order[name] for name in pairs.values() if name]
+    assert [numbers_of(made)[name] for name in pairs] == wanted
+
+
+def test_a_layer_keeps_its_depth_whichever_others_are_chosen():
+    _, network = make_network(*[(3, 3, 2, 2)] * 5)
+    whole = transfer.by_depth(BANK, network)
+    assert transfer.by_depth(BANK, network, [3]) == {"w": whole["w"]}
+
+
+def test_kernel_sizes_that_the_bank_lacks():
+    params, network = make_network((3, 3, 3, 4), (9, 9, 4, 4), (3, 3, 4, 4))
+    with pytest.raises(ValueError, match=r"y has a kernel of 9×9, and the bank has none .*keep"):
+        jaxinit.clustered(BANK, match="depth")(KEY, params, network=network)
+    kept = jaxinit.clustered(BANK, match="depth", missing="keep")
+    assert transfer.by_depth(BANK, network, missing="keep") == {"z": "a", "y": None, "x": "c"}
+    assert jaxinit.changed(kept, params, network=network) == ("x/kernel", "z/kernel")
+    assert not kept(KEY, params, network=network)["y"]["kernel"].any()
+    # Relative to all layers y is in the middle, where the third of the bank's five is.
+    resampled = jaxinit.clustered(BANK, match="depth", missing="resample")
+    assert transfer.by_depth(BANK, network, missing="resample")["y"] == "b"
+    made = resampled(KEY, params, network=network)
+    values = np.unique(np.asarray(made["y"]["kernel"]).round(4))
+    np.testing.assert_allclose(values, [3 / 3, 3.5 / 3], atol=1e-3)  # constants times √(9/81)
+
+
+def test_by_name_and_by_mapping():
+    params, network = make_network((3, 3, 2, 2), (3, 3, 2, 2))
+    with pytest.raises(ValueError, match=r"the bank has no layer 'z'.*match=\"depth\""):
+        jaxinit.clustered(BANK)(KEY, params, network=network)
+    told = jaxinit.clustered(BANK, match={"z": "b", "y": "a"})
+    assert numbers_of(told(KEY, params, network=network)) == {"z": 3, "y": 2}
+    partial = {"z": "b"}
+    with pytest.raises(ValueError, match="the bank has no layer 'y'"):
+        jaxinit.clustered(BANK, match=partial)(KEY, params, network=network)
+    kept = jaxinit.clustered(BANK, match=partial, missing="keep")
+    assert jaxinit.changed(kept, params, network=network) == ("z/kernel",)
+    for match, said in [({"q": "a"}, "'q' is not in the network"), ({"z": "q"}, "no layer 'q'")]:
+        with pytest.raises(ValueError, match=said):
+            jaxinit.clustered(BANK, match=match)(KEY, params, network=network)
+
+
+@pytest.mark.parametrize("control", [jaxinit.controls.shuffled, jaxinit.controls.gaussian])
+def test_controls_know_the_same_ways(control):
+    params, network = make_network((3, 3, 8, 8), (9, 9, 2, 2))
+    init = control(BANK, match="depth", missing="keep")
+    assert jaxinit.changed(init, params, network=network) == ("z/kernel",)
+    made = init(KEY, params, network=network)["z"]["kernel"]
+    assert float(made.mean()) == pytest.approx(2.375, abs=0.1)  # (2 + 3·2.5)/4
+
+
+@pytest.mark.parametrize("before", range(1, 8))
+@pytest.mark.parametrize("after", range(1, 8))
+def test_resampling_is_that_of_scipy(before, after):
+    slices = np.random.default_rng(0).standard_normal((4, before * 3)).astype(np.float32)
+    ours = transfer.resample(jnp.asarray(slices), (before, 3), (after, 5))
+    taps = slices.reshape(4, before, 3).astype(np.float64)
+    theirs = scipy.signal.resample(scipy.signal.resample(taps, after, axis=1), 5, axis=2)
+    scale = np.sqrt(before * 3 / (after * 5))
+    np.testing.assert_allclose(ours, theirs.reshape(4, -1) * scale, atol=1e-5)
+
+
+def test_resampling_up_and_back_is_nothing_and_keeps_norms():
+    slices = jax.random.normal(KEY, (10, 9))
+    up = transfer.resample(slices, (3, 3), (7, 5))
+    np.testing.assert_allclose(
+        jnp.linalg.norm(up, axis=1), jnp.linalg.norm(slices, axis=1), rtol=1e-5
+    )
+    np.testing.assert_allclose(transfer.resample(up, (7, 5), (3, 3)), slices, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [("b", {3}), (0, {2}), (-1, {4}), (0.0, {2}), (0.5, {3}), (1.0, {4}), (None, {2, 3, 4})],
+)
+def test_kernel_init_by_name_depth_or_all(layer, expected):
+    kernel = jaxinit.clustered_kernel(BANK, layer)(KEY, (3, 3, 16, 16))
+    assert set(np.floor(np.unique(kernel)).astype(int)) == expected
+
+
+def test_kernel_init_of_what_is_not_there():
+    for layer, said in [(3, "out of range"), (1.5, "out of range"), ("q", "has no layer 'q'")]:
+        with pytest.raises(ValueError, match=said):
+            jaxinit.clustered_kernel(BANK, layer)(KEY, (3, 3, 4, 4))
+    with pytest.raises(ValueError, match="no layer whose slices are 9×9: it has 3×3, 5×5, 7×7"):
+        jaxinit.clustered_kernel(BANK)(KEY, (9, 9, 4, 4))
+    with pytest.raises(ValueError, match="as PyTorch and Equinox have it"):
+        jaxinit.clustered_kernel(BANK)(KEY, (16, 4, 3, 3))
+
+
+def test_a_bank_that_was_normalised_says_so(tmp_path):
+    """γ/σ of a folded batch norm scales each output channel; dead ones are left out."""
+    rng = np.random.default_rng(0)
+    whole = rng.standard_normal((16, 8, 3, 3)).astype(np.float32)
+    folded = whole * np.exp(rng.standard_normal((16, 1, 1, 1))).astype(np.float32)
+    folded[3] *= 1e-6
+    network = jaxinit.declare({"conv.weight": folded}, ["conv.weight"], layout="OIHW")
+    bank = banks.fit(
+        KEY, {"conv.weight": folded}, clusters=120, network=network, normalize=True,
+        representative="member", members_per_cluster=1,
+    )  # fmt: skip
+    wanted = whole / np.linalg.norm(whole.reshape(16, -1), axis=1).reshape(16, 1, 1, 1)
+    wanted = np.delete(wanted * np.sqrt(2 * 8 / 16), 3, axis=0).reshape(120, 9)
+    found = np.asarray(bank.filters["conv.weight"]).reshape(120, 9)
+    np.testing.assert_allclose(np.sort(found, axis=0), np.sort(wanted, axis=0), rtol=1e-4)
+    assert float(bank.sizes["conv.weight"].sum()) == 120
+    assert bank.provenance.normalized
+    banks.save(bank, tmp_path / "bank.npz")
+    assert banks.load(tmp_path / "bank.npz").provenance == bank.provenance
+    with pytest.raises(ValueError, match="filters that are not dead, too few for 121"):
+        banks.fit(KEY, {"conv.weight": folded}, clusters=121, network=network, normalize=True)
+
+
+def test_models_may_come_from_a_generator_or_be_one_tree():
+    trees = [
+        {"conv1": {"kernel": jax.random.normal(jax.random.key(n), (3, 3, 2, 4))}} for n in (0, 1)
+    ]
+    both = banks.fit(KEY, trees, clusters=3)
+    jax.tree.map(np.testing.assert_array_equal, banks.fit(KEY, iter(trees), clusters=3), both)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        banks.fit(KEY, trees[0], clusters=3),
+        banks.fit(KEY, trees[:1], clusters=3),
+    )
+    with pytest.raises(ValueError, match=r"cannot run under jax\.jit"):
+        jax.jit(lambda tree: banks.fit(KEY, tree, clusters=3))(trees[0])
+
+
+def test_what_is_drawn_is_near_the_bank_whatever_the_layout():
+    model = {"w": jax.random.normal(KEY, (8, 4, 3, 3))}
+    network = jaxinit.declare(model, ["w"], layout="OIHW")
+    bank = banks.fit(KEY, model, clusters=3, representative="member", network=network)
+    made = jaxinit.clustered(bank)(KEY, model, network=network)
+    rows = {row.tobytes() for row in np.asarray(model["w"]).reshape(-1, 9)}
+    assert {row.tobytes() for row in np.asarray(made["w"]).reshape(-1, 9)} <= rows
+    assert len(kernels.leaves(made)) == 1
