@@ -434,7 +434,7 @@ def save(bank: FilterBank, path: str | os.PathLike[str]) -> None:
     temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
     try:
         with open(temporary, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
+            np.savez_compressed(file, **arrays)
         os.replace(temporary, path)
     finally:
         if os.path.exists(temporary):
