@@ -1,6 +1,7 @@
 """What should a convolutional network start from? Informed initialisation for JAX and Flax."""
 
 from jaxinit import (
+    alignment,
     banks,
     controls,
     diagnostics,
@@ -28,12 +29,17 @@ from jaxinit.initializers import (
 from jaxinit.models.resnet import ResNet18
 from jaxinit.types import Initializer, Params, ParamsInitializer
 
+# The one place that says it: pyproject.toml reads it from here.
+__version__ = "0.1.0"
+
 __all__ = [
     "FilterBank",
     "Initializer",
     "Params",
     "ParamsInitializer",
     "ResNet18",
+    "__version__",
+    "alignment",
     "banks",
     "chain",
     "clustered",

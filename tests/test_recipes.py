@@ -8,7 +8,7 @@ import pytest
 from experiments import config, recipes, runner, summaries
 from experiments.runner import Variant
 from jaxinit import filters, initializers
-from tests.small import run
+from tests.small_experiments import run
 from tests.test_controls_experiment import NoModels, assert_parallel, drawn, norm
 from tests.test_sweep import conditions
 
