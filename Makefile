@@ -22,7 +22,8 @@ test: $(STAMP)
 
 # The library alone, as it is installed: from its wheel, where the checkout cannot be imported.
 test-wheel: $(STAMP)
-	rm -rf build/wheel .venv-wheel && mkdir -p build/wheel
+	# What an earlier build left would be packed again.
+	rm -rf build/lib build/bdist.* build/wheel .venv-wheel && mkdir -p build/wheel
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
 	$(PYTHON) -m venv .venv-wheel
 	.venv-wheel/bin/python -m pip install --quiet "$$(echo build/wheel/*.whl)[test]"
