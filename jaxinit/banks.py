@@ -427,7 +427,7 @@ def save(bank: FilterBank, path: str | os.PathLike[str]) -> None:
         "layers": [{"name": n, "kernel_size": list(s)} for n, s in bank.kernel_sizes.items()],
     }
     text = json.dumps(metadata, ensure_ascii=False, sort_keys=True).encode()
-    arrays: dict[str, np.ndarray] = {"metadata": np.frombuffer(text, np.uint8)}
+    arrays: dict[str, Any] = {"metadata": np.frombuffer(text, np.uint8)}
     for field in ("filters", "sizes", "inertia"):
         for name, array in getattr(bank, field).items():
             arrays[f"{field}/{name}"] = np.asarray(array, np.float32)
