@@ -1,10 +1,15 @@
 PYTHON ?= python3
+PYTHON_OLDEST ?= python3.11
+PYTHON_NEWEST ?= python3.13
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := $(VENV)/.installed-bench
 
-.PHONY: run test bench format clean
+# Of the experiments' tests, some that take seconds; the library's are all run.
+QUICK := $(addprefix tests/test_,$(addsuffix .py,config protocol schedules summaries tracking))
+
+.PHONY: run test test-wheel test-oldest test-newest bench format clean
 
 run: $(STAMP)
 	$(BIN)/python -m experiments.clusters
@@ -14,6 +19,43 @@ test: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/pytest -n 2 --dist loadfile
+
+# The library alone, as it is installed: from its wheel, where the checkout cannot be imported.
+test-wheel: $(STAMP)
+	# What an earlier build left would be packed again.
+	rm -rf build/lib build/bdist.* build/wheel .venv-wheel && mkdir -p build/wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/python -m pip install --quiet "$$(echo build/wheel/*.whl)[test]"
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(BIN)/python -m tests.library $$folder/run && \
+	    bin=$$PWD/.venv-wheel/bin && cd $$folder/run && \
+	    $$bin/python -c 'import sys, sysconfig, jaxinit; jaxinit.__file__.startswith(sysconfig.get_path("purelib")) or sys.exit(f"this is not the wheel: {jaxinit.__file__}")' && \
+	    ! $$bin/python -c 'import experiments' 2>/dev/null && \
+	    $$bin/pytest -n 2 --dist loadfile --pyargs tests jaxinit
+
+# Each with its own environment, made anew: the bounds of pyproject.toml taken as versions, and
+# whatever pip takes for the newest.
+test-oldest:
+	@$(call find,$(PYTHON_OLDEST),PYTHON_OLDEST,3.11)
+	rm -rf .venv-oldest && mkdir -p build
+	sed -n 's/^ *"\([A-Za-z_-]*\)>=\([0-9.]*\)".*/\1==\2/p' pyproject.toml > build/oldest.txt
+	$(PYTHON_OLDEST) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --constraint build/oldest.txt --editable '.[experiments,test]'
+	$(call test,oldest)
+
+test-newest:
+	@$(call find,$(PYTHON_NEWEST),PYTHON_NEWEST,3.13)
+	rm -rf .venv-newest
+	$(PYTHON_NEWEST) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --editable '.[experiments,test]'
+	$(call test,newest)
+
+find = $(1) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(3)")' 2>/dev/null || \
+    { echo '$(1) is not there or not Python $(3): say make $(2)=/path/to/python' >&2; exit 2; }
+define test
+.venv-$(1)/bin/python -m pip list 2>/dev/null | grep -E '^(jax|jaxlib|flax|numpy|scipy|jaxtyping|optax) '
+.venv-$(1)/bin/pytest -n 2 --dist loadfile $$($(PYTHON) -m tests.library) jaxinit $(QUICK)
+endef
 
 bench: $(BENCH)
 	$(BIN)/python -m benchmarks.convolution
@@ -27,7 +69,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) output
+	rm -rf $(VENV) .venv-wheel .venv-oldest .venv-newest build output
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed, this is %d.%d: say make PYTHON=python3.12" % v)'

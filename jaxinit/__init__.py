@@ -34,6 +34,9 @@ from jaxinit.models.resnet import ResNet18
 from jaxinit.tracing import trace
 from jaxinit.types import Initializer, Params, ParamsInitializer
 
+# The one place that says it: pyproject.toml reads it from here.
+__version__ = "0.1.0"
+
 __all__ = [
     "FilterBank",
     "Initializer",
@@ -42,6 +45,7 @@ __all__ = [
     "Params",
     "ParamsInitializer",
     "ResNet18",
+    "__version__",
     "alignment",
     "banks",
     "centred_gabor_kernel",

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
 from jaxtyping import Array, Float, Int
 
 from jaxinit import kernels
@@ -152,6 +151,8 @@ def match(
     Raises:
         ValueError: The networks differ in shape, or have another symmetry.
     """
+    import scipy.optimize  # only here, as it is slow to import and most callers never need it
+
     channels = sizes(reference, symmetry)
     if channels != sizes(variables, symmetry):
         raise ValueError("the networks differ in their numbers of channels: match equal ones")
@@ -248,6 +249,8 @@ def match_activations(
     Raises:
         ValueError: Names or shapes differ.
     """
+    import scipy.optimize  # only here, as it is slow to import and most callers never need it
+
     if reference.keys() != other.keys():
         raise ValueError("the activations are of different permutations: record the same of both")
     found = {}
@@ -349,6 +352,8 @@ def _assign_greedily(between: Float[Array, "models models o o"]) -> Int[Array, "
 
 
 def _assign_all(between: Float[np.ndarray, "models models o o"]) -> Int[np.ndarray, "models o"]:
+    import scipy.optimize  # only here, as it is slow to import and most callers never need it
+
     models, outputs = between.shape[0], between.shape[2]
     members = np.zeros((models, outputs), np.int32)
     members[0] = np.arange(outputs)

@@ -498,14 +498,14 @@ def save(bank: FilterBank, path: str | os.PathLike[str]) -> None:
         "layers": [{"name": n, "kernel_size": list(s)} for n, s in bank.kernel_sizes.items()],
     }
     text = json.dumps(metadata, ensure_ascii=False, sort_keys=True).encode()
-    arrays: dict[str, np.ndarray] = {"metadata": np.frombuffer(text, np.uint8)}
+    arrays: dict[str, Any] = {"metadata": np.frombuffer(text, np.uint8)}
     for field in ("filters", "sizes", "inertia"):
         for name, array in getattr(bank, field).items():
             arrays[f"{field}/{name}"] = np.asarray(array, np.float32)
     temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
     try:
         with open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
+            np.savez_compressed(file, **arrays)
         os.replace(temporary, path)
     finally:
         if os.path.exists(temporary):

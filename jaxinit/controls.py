@@ -15,14 +15,14 @@ from jaxtyping import Array, Float
 from jaxinit import banks, diagnostics, initializers, kernels, transfer
 from jaxinit import layers as network_layers
 from jaxinit.layers import Layers, LiveTaps, Network
-from jaxinit.types import Params, ParamsInitializer, PRNGKey
+from jaxinit.types import Params, ParamsInitializer, PlainInitializer, PRNGKey
 
 _SHUFFLE = 1  # what a layer's key is folded with, so that its draws are left as they are
 
 
 def at_norms_of(
-    initializer: ParamsInitializer,
-    reference: ParamsInitializer,
+    initializer: ParamsInitializer | PlainInitializer,
+    reference: ParamsInitializer | PlainInitializer,
     layers: Layers = None,
     live: LiveTaps | None = None,
 ) -> ParamsInitializer:

@@ -21,10 +21,10 @@ from jaxinit import layers as network_layers
 from jaxinit.kernels import Path
 from jaxinit.layers import Layer, Layers, Network
 from jaxinit.models import resnet
-from jaxinit.types import Initializer, Params, ParamsInitializer, PRNGKey
+from jaxinit.types import Initializer, Params, ParamsInitializer, PlainInitializer, PRNGKey
 
 
-def chain(*initializers: ParamsInitializer) -> ParamsInitializer:
+def chain(*initializers: ParamsInitializer | PlainInitializer) -> ParamsInitializer:
     """Applies initialisers one after the other; later ones see what earlier ones made.
 
     Args:
@@ -62,7 +62,10 @@ def run(
 
 
 def changed(
-    initializer: ParamsInitializer, params: Params, *, network: Network | None = None
+    initializer: ParamsInitializer | PlainInitializer,
+    params: Params,
+    *,
+    network: Network | None = None,
 ) -> tuple[str, ...]:
     """Tells which leaves an initialiser replaces, without drawing any.
 

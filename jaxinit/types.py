@@ -1,5 +1,6 @@
 """The types that the library speaks in: trees of parameters and the two kinds of initialiser."""
 
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from jax.typing import DTypeLike
@@ -24,6 +25,10 @@ class Initializer(Protocol):
     ) -> Float[Array, "..."]:
         """Returns an array of this shape and dtype, drawn with `key`."""
         ...
+
+
+# Any function of key and parameters alone: what `chain` and the controls take as well.
+PlainInitializer = Callable[[PRNGKey, Params], Params]
 
 
 @runtime_checkable

@@ -39,7 +39,8 @@ def test_values_and_gradients_are_those_of_lax(taps, stride):
     )
     for size, a, b in zip(SIZES, ours, lax, strict=True):
         assert a[0].shape == (2, -(-size // stride), -(-size // stride), 4)
-        jax.tree.map(assert_close, a, b)
+        # A release of XLA's differed by 1.001e-5 from ours in one of a kernel's gradients.
+        jax.tree.map(lambda a, b: assert_close(a, b, 2e-5), a, b)
 
 
 @pytest.mark.parametrize(("height", "width", "padding"), [(4, 6, 1), (5, 2, 0), (1, 7, 2)])

@@ -10,7 +10,8 @@ from PIL import Image
 
 from experiments import data, prepared, tfds_builders
 from experiments.errors import UserError
-from tests import archives, small
+from tests import archives
+from tests import small_experiments as small
 
 tfds = prepared.quiet_tfds()
 

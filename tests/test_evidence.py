@@ -6,7 +6,7 @@ import pytest
 
 from experiments import evidence, summaries
 from experiments.errors import UserError
-from tests.small import run
+from tests.small_experiments import run
 
 SHOWN = {
     "labels": {"random": "Random", "good": "Good", "same": "Same"},

@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments import config, data, protocol, training
 from jaxinit.models import convolution, resnet
-from tests.small import make_dataset
+from tests.small_experiments import make_dataset
 
 PAIR = (0, 1)
 STEPS = 20

@@ -152,7 +152,7 @@ def test_declared():
     assert network.names == ("a.weight", "b.weight")
     assert network["b.weight"].shape == (3, 5, 4, 8)
     assert network["b.weight"].layout == "OIHW"
-    made = jaxinit.per_layer(lambda key, shape, dtype: jnp.ones(shape, dtype))(
+    made = jaxinit.per_layer(lambda key, shape, dtype=None: jnp.ones(shape, dtype))(
         jax.random.key(0), state, network=network
     )
     assert made["b.weight"].shape == (8, 4, 3, 5)

@@ -2,7 +2,7 @@ import numpy as np
 from matplotlib.image import AxesImage
 
 from experiments import pictures
-from tests.small import texts
+from tests.small_experiments import texts
 
 
 def test_filters_are_in_the_order_of_their_sizes_centred_on_zero():

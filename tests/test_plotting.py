@@ -10,7 +10,7 @@ from matplotlib.collections import PathCollection, PolyCollection
 
 from experiments import plotting, statistics, tracking
 from experiments.errors import UserError
-from tests.small import texts
+from tests.small_experiments import texts
 
 TASKS = ("pair-10-11", "pair-10-13")
 

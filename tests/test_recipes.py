@@ -9,7 +9,7 @@ from experiments import config, recipes, runner, summaries
 from experiments.runner import Variant
 from jaxinit import initializers, kernels
 from tests import small
-from tests.small import run
+from tests.small_experiments import run
 from tests.test_controls_experiment import NoModels, assert_parallel, drawn, norm
 from tests.test_sweep import conditions
 

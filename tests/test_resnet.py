@@ -10,12 +10,19 @@ import optax
 import pytest
 import scipy.stats
 
-from experiments import config, training
 from jaxinit import torch_weights
 from jaxinit.models import convolution, resnet
+from tests import small
 
 BATCH, STEPS = 8, 3
-SETTINGS = config.Training(learning_rate=0.01, momentum=0.9, weight_decay=1e-4)
+
+
+def stepping():
+    """The experiments' steps, and settings for them; not there where the library is alone."""
+    pytest.importorskip("experiments")
+    from experiments import config, training
+
+    return training, config.Training(learning_rate=0.01, momentum=0.9, weight_decay=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +102,8 @@ def test_logits_are_pytorchs(torch, make_pair, size, residual_first_stage):
 def our_step(convolve):
     """One jitted step of the experiments' optimiser: (State, images, labels) → State."""
     network = resnet.ResNet18(classes=10, convolve=convolve)
-    optimizer = training.make_optimizer(SETTINGS)
+    training, settings = stepping()
+    optimizer = training.make_optimizer(settings)
 
     def loss_of(params, stats, x, y):
         logits, new = network.apply(
@@ -137,10 +145,11 @@ def stepped(torch, make_pair):
     Each step of ours starts from PyTorch's state, momentum and all: over several steps of a network
     with so few images any two float32 programs drift apart, PyTorch from itself in float64 too.
     """
+    training, settings = stepping()
     theirs, variables = make_pair()
     theirs.double().train()
     optimizer = torch.optim.SGD(theirs.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
-    state, results = training.init_state(variables, SETTINGS), []
+    state, results = training.init_state(variables, settings), []
     for x, y in zip(*batches(), strict=True):
         before = numbers(state)
         ours = our_step(convolution.matmul_convolution)(state, jnp.asarray(x), jnp.asarray(y))
@@ -178,7 +187,8 @@ def test_a_running_average_of_biased_variances_would_not_be_pytorchs(stepped):
 
 
 def test_xlas_convolution_trains_the_same_network(start):
-    before = training.init_state(start, SETTINGS)
+    training, settings = stepping()
+    before = training.init_state(start, settings)
     ours = plain = before
     for (x, y), tolerance in zip(zip(*batches(), strict=True), (2e-3, 3e-2), strict=False):
         x, y = jnp.asarray(x), jnp.asarray(y)

@@ -13,7 +13,8 @@ from experiments import config, data, pretrain, protocol, runner, tracking, trai
 from experiments.errors import UserError
 from experiments.progress import Progress, clock
 from jaxinit import initializers
-from tests.small import SmallNetwork, make_dataset
+from tests.small import SmallNetwork
+from tests.small_experiments import make_dataset
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -9,7 +9,7 @@ import scipy.stats
 
 from experiments import statistics
 from experiments.errors import UserError
-from tests.small import run
+from tests.small_experiments import run
 
 
 def test_summary_of_two_runs_by_hand():

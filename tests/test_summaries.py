@@ -5,7 +5,7 @@ import pytest
 
 from experiments import summaries, tracking
 from experiments.errors import UserError
-from tests.small import run
+from tests.small_experiments import run
 
 
 def test_table_by_hand():

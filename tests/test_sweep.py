@@ -7,7 +7,7 @@ import pytest
 
 from experiments import config, runner, summaries, sweep
 from experiments.errors import UserError
-from tests.small import run
+from tests.small_experiments import run
 from tests.test_controls_experiment import NoModels, norm
 
 OPTIONS = {"scales": (0.5,), "rates": (1.0, 3.0), "starts": ("random",)}

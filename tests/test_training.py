@@ -16,7 +16,8 @@ import pytest
 
 from experiments import augmentation, config, data, protocol, training
 from jaxinit.models import resnet
-from tests.small import SmallNetwork, make_dataset
+from tests.small import SmallNetwork
+from tests.small_experiments import make_dataset
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -175,7 +176,8 @@ SPREAD = """
 import json
 from experiments import training
 from tests import test_training
-from tests.small import SmallNetwork, make_dataset
+from tests.small import SmallNetwork
+from tests.small_experiments import make_dataset
 
 dataset = make_dataset()
 trainer = training.Trainer(dataset, test_training.SETTINGS, 10, SmallNetwork())

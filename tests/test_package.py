@@ -1,0 +1,40 @@
+"""What an import of the library brings with it, and which tests are the library's own."""
+
+import importlib.metadata
+import importlib.resources
+import json
+import subprocess
+import sys
+
+import jaxinit
+from tests import library
+
+
+def imported(statement: str) -> set[str]:
+    """The modules that a fresh interpreter has after a statement."""
+    program = f"{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    return set(json.loads(done.stdout))
+
+
+def test_importing_the_library_imports_nothing_else():
+    """Not SciPy, Optax or Matplotlib: that, and not a stopwatch, is what keeps the import short."""
+    added = imported("import jaxinit") - imported("import flax.linen, jax, jaxtyping, numpy")
+    packages = {name.partition(".")[0] for name in added} - sys.stdlib_module_names
+    assert packages == {"jaxinit"}
+
+
+def test_what_the_library_says_of_itself():
+    assert jaxinit.__version__ == importlib.metadata.version("jaxinit")
+    assert importlib.resources.files("jaxinit").joinpath("py.typed").is_file()
+    for name in jaxinit.__all__:
+        assert hasattr(jaxinit, name)
+    assert jaxinit.alignment.resnet18()
+
+
+def test_tests_are_the_librarys_own_where_nothing_that_they_import_is_the_experiments():
+    names = {path.name for path in library.modules()}
+    assert {"test_banks.py", "test_controls.py", "test_package.py", "test_resnet.py"} <= names
+    assert not {"test_data.py", "test_pictures.py", "test_sweep.py"} & names
