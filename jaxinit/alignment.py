@@ -77,13 +77,13 @@ def permute(variables: Params, symmetry: Symmetry, permutations: Permutations) -
     """
 
     def change(path: tuple[Any, ...], leaf: Array) -> Array:
-        for axis, name in enumerate(symmetry.get(_join(path), ())):
+        for axis, name in enumerate(symmetry.get(join(path), ())):
             if name is None or name not in permutations:
                 continue
             if leaf.shape[axis] != len(permutations[name]):
                 raise ValueError(
                     f"permutation {name!r} has {len(permutations[name])} places, but axis {axis} "
-                    f"of {_join(path)} has {leaf.shape[axis]}: it is of another network"
+                    f"of {join(path)} has {leaf.shape[axis]}: it is of another network"
                 )
             leaf = jnp.take(leaf, jnp.asarray(permutations[name]), axis=axis)
         return leaf
@@ -91,13 +91,14 @@ def permute(variables: Params, symmetry: Symmetry, permutations: Permutations) -
     return jax.tree_util.tree_map_with_path(change, variables)
 
 
-def _join(path: tuple[Any, ...]) -> str:
-    return "/".join(str(key.key) for key in path)
+def join(path: tuple[Any, ...]) -> str:
+    """Joins the keys of a leaf of any tree: "params/conv1/kernel"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _flat(variables: Params) -> dict[str, Array]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
-    return {_join(path): leaf for path, leaf in leaves}
+    return {join(path): leaf for path, leaf in leaves}
 
 
 def sizes(variables: Params, symmetry: Symmetry) -> dict[str, int]:
