@@ -264,5 +264,6 @@ def _shape(atom: Any) -> tuple[int, ...]:
 
 def _stem(path: str) -> str:
     """What a layer is called: the path without the collection and the kernel's own name."""
-    parts = path.removeprefix("params/").removesuffix("/value").split("/")
-    return "/".join(parts[:-1]) or path
+    path = path.removeprefix("params/").removesuffix("/value")
+    layer, _, own = path.rpartition("/")
+    return layer if layer and own in ("kernel", "weight", "w", "embedding") else path
