@@ -114,6 +114,25 @@ def _squeezed(params: _Params, shapes: _Shapes, results: _Shapes) -> Marks | Non
     return [marks], [tuple(axis for axis in marks if axis not in gone)]
 
 
+def _stacked(params: _Params, shapes: _Shapes, results: _Shapes) -> Marks | None:
+    marks = tuple(range(len(shapes[0])))
+    return [marks for _ in shapes], [(*marks[: params["axis"]], None, *marks[params["axis"] :])]
+
+
+def _unstacked(params: _Params, shapes: _Shapes, results: _Shapes) -> Marks | None:
+    marks = [None if axis == params["axis"] else axis for axis in range(len(shapes[0]))]
+    kept = tuple(axis for axis in marks if axis is not None)
+    return [tuple(marks)], [kept for _ in results]
+
+
+def _tiled(params: _Params, shapes: _Shapes, results: _Shapes) -> Marks | None:
+    if len(params["reps"]) != len(shapes[0]):
+        return None
+    kinds = enumerate(zip(params["reps"], shapes[0], strict=True))
+    marks = tuple(axis if 1 in (count, size) else None for axis, (count, size) in kinds)
+    return [marks], [marks]
+
+
 def _broadcast(params: _Params, shapes: _Shapes, results: _Shapes) -> Marks | None:
     return [tuple(params["broadcast_dimensions"])], [tuple(range(len(results[0])))]
 
@@ -207,7 +226,6 @@ _ELEMENTWISE = (
     "conj",
     "convert_element_type",
     "copy",
-    "copy_p",
     "cos",
     "cosh",
     "digamma",
@@ -291,6 +309,9 @@ _RULES: dict[str, Callable[[_Params, _Shapes, _Shapes], Marks | None]] = {
     "sort": _along("dimension"),
     "split": _along("axis"),
     "squeeze": _squeezed,
+    "stack": _stacked,
+    "tile": _tiled,
     "top_k": _along("axis"),
     "transpose": _transposed,
+    "unstack": _unstacked,
 }
