@@ -133,13 +133,14 @@ def test_matching_gains_what_no_single_permutation_can_add_to():
 def test_matching_never_loses_where_a_permutation_acts_on_two_axes():
     symmetry = {"params/in": (None, "h"), "params/loop": ("h", "h"), "params/out": ("h", None)}
     shapes = {"in": (2, 6), "loop": (6, 6), "out": (6, 2)}
+
+    def drawn(seed):
+        rng = np.random.default_rng(seed)
+        return {"params": {n: jnp.asarray(rng.standard_normal(s)) for n, s in shapes.items()}}
+
     gained = 0
     for seed in range(40):
-        rng = np.random.default_rng(seed)
-        reference, other = (
-            {"params": {n: jnp.asarray(rng.standard_normal(s)) for n, s in shapes.items()}}
-            for _ in range(2)
-        )
+        reference, other = drawn(2 * seed), drawn(2 * seed + 1)
         start = likeness(reference, other, symmetry, {})
         values = []  # after each number of sweeps
         for sweeps in range(4):
@@ -149,7 +150,7 @@ def test_matching_never_loses_where_a_permutation_acts_on_two_axes():
         assert values[0] == start
         gained += values[-1] > start
     assert gained > 30
-    order = np.array([3, 0, 5, 1, 2, 4])
+    reference, order = drawn(0), np.array([3, 0, 5, 1, 2, 4])
     copy = alignment.permute(reference, symmetry, {"h": order})
     found = alignment.match(KEY, reference, copy, symmetry)
     assert_same(alignment.permute(copy, symmetry, found), reference)
