@@ -2,9 +2,10 @@
 
 Hidden channels have no order: permuting those that a layer makes, and those that the next layers
 read, changes nothing. Where the symmetry lies is data (`Symmetry`): for each array the name of the
-permutation that acts on each of its axes. `match` finds, for several trained networks, permutations
-that make them alike (Ainsworth, Hayase and Srinivasa, "Git Re-Basin", 2023); `group_filters` is the
-paper's own greedy grouping of whole filters, layer by layer.
+permutation that acts on each of its axes; `jaxinit.symmetry` finds it for any network. `match`
+finds, for several trained networks, permutations that make them alike (Ainsworth, Hayase and
+Srinivasa, "Git Re-Basin", 2023); `group_filters` is the paper's own greedy grouping of whole
+filters, layer by layer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from jaxinit import kernels
@@ -65,26 +67,34 @@ def resnet18(*, residual_first_stage: bool = True) -> Symmetry:
     return symmetry
 
 
-def permute(variables: Params, symmetry: Symmetry, permutations: Permutations) -> Params:
+def permute(variables: Any, symmetry: Symmetry, permutations: Permutations) -> Any:
     """Permutes the channels of a network, which leaves its function as it was.
 
     Args:
-        variables: {"params": …, "batch_stats": …}; one of them alone will do as well.
+        variables: {"params": …, "batch_stats": …}, one of them alone, or another kind of network's
+            tree: that which the symmetry is of.
         symmetry: Of this kind of network.
         permutations: Those to apply; names that are missing stand for no change.
 
     Raises:
-        ValueError: A permutation of another length than the axis it acts on.
+        ValueError: A permutation of another length than the axis it acts on, or one that lacks a
+            channel.
     """
+    for name, own in permutations.items():
+        if not isinstance(own, Tracer) and not np.array_equal(np.sort(own), np.arange(len(own))):
+            raise ValueError(
+                f"permutation {name!r} must have each of the channels 0 to {len(own) - 1} once, or "
+                "some are lost: find it by match, or draw it by jax.random.permutation"
+            )
 
     def change(path: tuple[Any, ...], leaf: Array) -> Array:
-        for axis, name in enumerate(symmetry.get(_join(path), ())):
+        for axis, name in enumerate(symmetry.get(join(path), ())):
             if name is None or name not in permutations:
                 continue
             if leaf.shape[axis] != len(permutations[name]):
                 raise ValueError(
                     f"permutation {name!r} has {len(permutations[name])} places, but axis {axis} "
-                    f"of {_join(path)} has {leaf.shape[axis]}: it is of another network"
+                    f"of {join(path)} has {leaf.shape[axis]}: it is of another network"
                 )
             leaf = jnp.take(leaf, jnp.asarray(permutations[name]), axis=axis)
         return leaf
@@ -92,16 +102,23 @@ def permute(variables: Params, symmetry: Symmetry, permutations: Permutations) -
     return jax.tree_util.tree_map_with_path(change, variables)
 
 
-def _join(path: tuple[Any, ...]) -> str:
-    return "/".join(str(key.key) for key in path)
+def join(path: tuple[Any, ...]) -> str:
+    """Joins the keys of a leaf of any tree: "params/conv1/kernel"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _flat(variables: Params) -> dict[str, Array]:
+def _flat(variables: Any) -> dict[str, Array]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
-    return {_join(path): leaf for path, leaf in leaves}
+    return {join(path): leaf for path, leaf in leaves}
 
 
-def sizes(variables: Params, symmetry: Symmetry) -> dict[str, int]:
+def _counts(path: str, symmetry: Symmetry) -> bool:
+    """Whether an array is a parameter: one of "params", or any where nothing is called so."""
+    flax = any(other.startswith("params/") for other in symmetry)
+    return path.startswith("params/") or not flax
+
+
+def sizes(variables: Any, symmetry: Symmetry) -> dict[str, int]:
     """The number of channels that each permutation acts on.
 
     Raises:
@@ -109,7 +126,7 @@ def sizes(variables: Params, symmetry: Symmetry) -> dict[str, int]:
     """
     arrays, found = _flat(variables), {}
     for path, axes in symmetry.items():
-        if path not in arrays and not path.startswith("params/"):
+        if path not in arrays and not _counts(path, symmetry):
             continue  # parameters without their batch statistics
         if path not in arrays or len(axes) != arrays[path].ndim:
             raise ValueError(
@@ -126,8 +143,8 @@ def sizes(variables: Params, symmetry: Symmetry) -> dict[str, int]:
 
 def match(
     key: PRNGKey,
-    reference: Params,
-    variables: Params,
+    reference: Any,
+    variables: Any,
     symmetry: Symmetry,
     *,
     max_sweeps: int = 100,
@@ -136,11 +153,13 @@ def match(
 
     Maximises Σ over arrays of ⟨reference, permuted⟩, one permutation after the other, each exactly
     (a linear assignment) with the others held, until a whole sweep gains nothing: weight matching
-    of Ainsworth et al., algorithm 1. Only arrays of "params" count.
+    of Ainsworth et al., algorithm 1. Where one permutation acts on two axes of an array, as on a
+    recurrent layer's, no assignment is exact: that of the gradient is taken where it gains. Only
+    arrays of "params" count, or all of a tree that has nothing called so.
 
     Args:
         key: Orders the sweeps.
-        reference: Whose order of channels to take: {"params": …}.
+        reference: Whose order of channels to take: {"params": …}, or another tree.
         variables: Whose channels are to be permuted; of the same shapes.
         symmetry: Of both.
         max_sweeps: Give up after so many; each one gains, so that what is found is good anyway.
@@ -151,31 +170,48 @@ def match(
     Raises:
         ValueError: The networks differ in shape, or have another symmetry.
     """
-    import scipy.optimize  # only here, as it is slow to import and most callers never need it
-
     channels = sizes(reference, symmetry)
     if channels != sizes(variables, symmetry):
         raise ValueError("the networks differ in their numbers of channels: match equal ones")
     target = {path: np.asarray(leaf) for path, leaf in _flat(reference).items() if path in symmetry}
     moving = {path: np.asarray(leaf) for path, leaf in _flat(variables).items() if path in symmetry}
-    weights = [path for path in symmetry if path.startswith("params/")]
+    weights = [path for path in symmetry if _counts(path, symmetry)]
     found = {name: np.arange(size) for name, size in channels.items()}
     names = sorted(channels)
     for sweep in range(max_sweeps):
         order = jax.random.permutation(jax.random.fold_in(key, sweep), len(names))
         gained = False
         for number in np.asarray(order):
-            name = names[number]
-            gain = np.zeros((channels[name], channels[name]))
-            for path in weights:
-                gain += _gain(target[path], moving[path], symmetry[path], name, found)
-            best = scipy.optimize.linear_sum_assignment(gain, maximize=True)[1]
-            rows = np.arange(channels[name])
-            if gain[rows, best].sum() > gain[rows, found[name]].sum() + 1e-6 * np.abs(gain).max():
-                found[name], gained = best, True
+            name = names[int(number)]
+            acted = [(target[p], moving[p], symmetry[p]) for p in weights if name in symmetry[p]]
+            better = _improve(acted, name, found)
+            if better is not None:
+                found[name], gained = better, True
         if not gained:
             break
     return found
+
+
+def _improve(
+    arrays: Sequence[tuple[np.ndarray, np.ndarray, tuple[str | None, ...]]],
+    name: str,
+    found: Mapping[str, np.ndarray],
+) -> np.ndarray | None:
+    """A permutation that gains with the others held, or None; of the arrays that it acts on."""
+    rows = np.arange(len(found[name]))
+    linear, gradient = np.zeros((2, len(rows), len(rows)))
+    for target, moving, axes in arrays:
+        gain = _gain(target, moving, axes, name, found)
+        gradient += gain
+        if axes.count(name) == 1:
+            linear += gain
+    best = _assignment(gradient, maximize=True)[1]
+    rise = linear[rows, best].sum() - linear[rows, found[name]].sum()
+    for target, moving, axes in arrays:
+        if axes.count(name) > 1:
+            change = _permuted(moving, axes, {**found, name: best}).astype(np.float64)
+            rise += np.vdot(target, change - _permuted(moving, axes, found))
+    return best if rise > 1e-6 * np.abs(gradient).max() else None
 
 
 def _gain(
@@ -184,17 +220,28 @@ def _gain(
     axes: tuple[str | None, ...],
     name: str,
     found: Mapping[str, np.ndarray],
-) -> Float[np.ndarray, "channels channels"] | float:
-    """What each pairing of channels of one permutation adds to ⟨target, permuted⟩."""
-    if name not in axes:
-        return 0.0
-    for axis, other in enumerate(axes):
-        if other is not None and other != name:
-            moving = np.take(moving, found[other], axis=axis)
-    own = axes.index(name)
-    size = target.shape[own]
-    rows, columns = (np.moveaxis(a, own, 0).reshape(size, -1) for a in (target, moving))
-    return rows @ columns.T
+) -> Float[np.ndarray, "channels channels"]:
+    """What each pairing of channels of one permutation adds to ⟨target, permuted⟩.
+
+    Where the permutation acts on several axes, one of them is paired and the others held, each in
+    turn: the sum is the gradient.
+    """
+    gain = np.zeros((len(found[name]), len(found[name])))
+    for own in (axis for axis, other in enumerate(axes) if other == name):
+        held = (*axes[:own], None, *axes[own + 1 :])
+        pair = (target, _permuted(moving, held, found))
+        rows, columns = (np.moveaxis(a, own, 0).reshape(target.shape[own], -1) for a in pair)
+        gain += rows @ columns.T
+    return gain
+
+
+def _permuted(
+    array: np.ndarray, axes: tuple[str | None, ...], found: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    for axis, name in enumerate(axes):
+        if name is not None:
+            array = np.take(array, found[name], axis=axis)
+    return array
 
 
 def activations(
@@ -223,10 +270,19 @@ def activations(
     rows: dict[str, list[Array]] = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(recorded["intermediates"])[0]:
         norm = "/".join(str(key.key) for key in path[:-2])  # without "__call__" and the tuple's 0
-        (name,) = symmetry[f"params/{norm}/scale"]
+        (name,) = symmetry.get(f"params/{norm}/scale", (None,))
         if name is not None:
             rows.setdefault(name, []).append(leaf.reshape(-1, leaf.shape[-1]))
     return {name: jnp.concatenate(parts) for name, parts in rows.items()}
+
+
+def _assignment(
+    values: Float[np.ndarray, "n n"], *, maximize: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs rows with columns so that the sum of their values is least, or greatest."""
+    import scipy.optimize  # only here, as it is slow to import and most callers never need it
+
+    return scipy.optimize.linear_sum_assignment(values, maximize=maximize)
 
 
 def match_activations(
@@ -249,8 +305,6 @@ def match_activations(
     Raises:
         ValueError: Names or shapes differ.
     """
-    import scipy.optimize  # only here, as it is slow to import and most callers never need it
-
     if reference.keys() != other.keys():
         raise ValueError("the activations are of different permutations: record the same of both")
     found = {}
@@ -261,7 +315,7 @@ def match_activations(
                 "record both on the same inputs"
             )
         correlation = _standardized(target).T @ _standardized(other[name])
-        found[name] = scipy.optimize.linear_sum_assignment(correlation, maximize=True)[1]
+        found[name] = _assignment(correlation, maximize=True)[1]
     return found
 
 
@@ -272,14 +326,23 @@ def _standardized(values: Float[Array, "n channels"]) -> Float[np.ndarray, "n ch
     return rows / np.where(spread > 0, spread, 1)
 
 
-def average(networks: Sequence[Params]) -> Params:
+def average(networks: Sequence[Any]) -> Any:
     """The mean of networks that are in one order already, array by array.
 
     Raises:
-        ValueError: No networks.
+        ValueError: No networks, or such as differ in structure or shapes.
     """
     if not networks:
         raise ValueError("an average needs at least one network")
+    first = {path: leaf.shape for path, leaf in _flat(networks[0]).items()}
+    for number, network in enumerate(networks):
+        shapes = {path: leaf.shape for path, leaf in _flat(network).items()}
+        differing = sorted(p for p in first.keys() | shapes if first.get(p) != shapes.get(p))
+        if differing or jax.tree.structure(network) != jax.tree.structure(networks[0]):
+            raise ValueError(
+                f"network {number} differs from the first in "
+                f"{differing[0] if differing else 'the kind of its tree'}: average equal ones"
+            )
     return jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]) / len(leaves), *networks)
 
 
@@ -352,14 +415,12 @@ def _assign_greedily(between: Float[Array, "models models o o"]) -> Int[Array, "
 
 
 def _assign_all(between: Float[np.ndarray, "models models o o"]) -> Int[np.ndarray, "models o"]:
-    import scipy.optimize  # only here, as it is slow to import and most callers never need it
-
     models, outputs = between.shape[0], between.shape[2]
     members = np.zeros((models, outputs), np.int32)
     members[0] = np.arange(outputs)
     for model in range(1, models):
-        cost = sum(between[model, m][:, members[m]] for m in range(model))
-        filters_of_model, groups = scipy.optimize.linear_sum_assignment(cost)
+        cost = np.sum([between[model, m][:, members[m]] for m in range(model)], axis=0)
+        filters_of_model, groups = _assignment(cost)
         members[model, groups] = filters_of_model
     return members
 
@@ -393,7 +454,8 @@ def align_layers(
         The networks, permuted, and for each layer the kernel of the groups' means.
 
     Raises:
-        ValueError: No networks, a layer they lack, or one whose channels are added to others'.
+        ValueError: No networks, a layer they lack, or one whose channels keep their order or are
+            added to others'.
     """
     if not networks:
         raise ValueError("alignment needs at least one network")
@@ -404,8 +466,10 @@ def align_layers(
     aligned, means = list(networks), {}
     for layer in network_layers.of(networks[0]["params"]).select(layers):
         name = layer.name
-        permutation = symmetry[f"params/{name}/kernel"][3]
-        if permutation is None or len(makers[permutation]) > 1:
+        permutation = symmetry.get(f"params/{name}/kernel", (None,) * 4)[3]
+        if permutation is None:
+            raise ValueError(f"the channels of layer {name} keep their order: leave it out")
+        if len(makers[permutation]) > 1:
             raise ValueError(
                 f"layer {name} shares its channels with a residual stream: group layers of a "
                 "network without residuals there, or use match"

@@ -131,6 +131,32 @@ def test_matching_gains_what_no_single_permutation_can_add_to():
     assert best > np.quantile(values, 0.9)
 
 
+def test_matching_never_loses_where_a_permutation_acts_on_two_axes():
+    symmetry = {"params/in": (None, "h"), "params/loop": ("h", "h"), "params/out": ("h", None)}
+    shapes = {"in": (2, 6), "loop": (6, 6), "out": (6, 2)}
+
+    def drawn(seed):
+        rng = np.random.default_rng(seed)
+        return {"params": {n: jnp.asarray(rng.standard_normal(s)) for n, s in shapes.items()}}
+
+    gained = 0
+    for seed in range(40):
+        reference, other = drawn(2 * seed), drawn(2 * seed + 1)
+        start = likeness(reference, other, symmetry, {})
+        values = []  # after each number of sweeps
+        for sweeps in range(4):
+            found = alignment.match(KEY, reference, other, symmetry, max_sweeps=sweeps)
+            values.append(likeness(reference, other, symmetry, found))
+        assert values == sorted(values)
+        assert values[0] == start
+        gained += values[-1] > start
+    assert gained > 30
+    reference, order = drawn(0), np.array([3, 0, 5, 1, 2, 4])
+    copy = alignment.permute(reference, symmetry, {"h": order})
+    found = alignment.match(KEY, reference, copy, symmetry)
+    assert_same(alignment.permute(copy, symmetry, found), reference)
+
+
 def test_matching_finds_the_order_that_was_taken_away(networks):
     _, variables = networks[True]
     symmetry = alignment.resnet18()
@@ -240,6 +266,9 @@ def test_bad_input_gets_a_sentence(networks):
     symmetry = alignment.resnet18()
     with pytest.raises(ValueError, match=r"'stage1' has 3 places, but axis \d of .* has 64"):
         alignment.permute(variables, symmetry, {"stage1": np.arange(3)})
+    for wrong in ([0, 1, 1], [0, 1, 3], [-1, 0, 1], [1, 2, 3]):
+        with pytest.raises(ValueError, match="'first' must have each of the channels 0 to 2 once"):
+            alignment.permute({}, {}, {"first": np.array(wrong)})
     with pytest.raises(ValueError, match="the symmetry is of another one"):
         alignment.match(KEY, {"params": {}}, variables, symmetry)
     with pytest.raises(ValueError, match="different permutations"):
@@ -252,3 +281,15 @@ def test_bad_input_gets_a_sentence(networks):
         alignment.align_layers([], symmetry, 2)
     with pytest.raises(ValueError, match="at least one network"):
         alignment.average([])
+    for other, what in (
+        ({"a": jnp.ones(3)}, "a"),
+        ({"a": jnp.ones(2), "b": jnp.ones(1)}, "b"),
+        ({}, "a"),
+        ([], "a"),
+    ):
+        with pytest.raises(ValueError, match=f"network 1 differs from the first in {what}: "):
+            alignment.average([{"a": jnp.ones(2)}, other])
+    with pytest.raises(ValueError, match="the kind of its tree"):
+        alignment.average([[jnp.ones(2)], (jnp.ones(2),)])
+    with pytest.raises(ValueError, match="keep their order: leave it out"):
+        alignment.align_layers([variables], {}, 2)
