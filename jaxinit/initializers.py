@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from jaxinit import banks, filters
 from jaxinit.filters import Layers
-from jaxinit.models import resnet
+from jaxinit.models import layers
 from jaxinit.types import Initializer, Params, ParamsInitializer, PRNGKey
 
 
@@ -91,7 +91,7 @@ def default() -> ParamsInitializer:
     """Draws every parameter anew as torchvision's ResNet does.
 
     Convolutions, shortcuts included: He-normal with fan-out, N(0, 2 / (k²·c_out)). Linear layers:
-    uniform ±1/√fan_in for kernel and bias. Batch norm: scale 1, bias 0.
+    uniform ±1/√fan_in for kernel and bias. Batch norm: scale 1, bias 0; biases of convolutions: 0.
     """
 
     def init(key: PRNGKey, params: Params) -> Params:
@@ -107,9 +107,9 @@ def _default_subtree(key: PRNGKey, tree: Params) -> Params:
         if isinstance(value, Mapping):
             fresh[name] = _default_subtree(leaf_key, value)
         elif name == "kernel" and value.ndim == 4:
-            fresh[name] = resnet.he_normal_fan_out(leaf_key, value.shape, value.dtype)
-        elif "kernel" in tree and name in ("kernel", "bias"):
-            uniform = resnet.uniform_fan_in(tree["kernel"].shape[0])
+            fresh[name] = layers.he_normal_fan_out(leaf_key, value.shape, value.dtype)
+        elif "kernel" in tree and tree["kernel"].ndim == 2 and name in ("kernel", "bias"):
+            uniform = layers.uniform_fan_in(tree["kernel"].shape[0])
             fresh[name] = uniform(leaf_key, value.shape, value.dtype)
         elif name == "scale":
             fresh[name] = jnp.ones_like(value)

@@ -1,4 +1,4 @@
-"""The types that the library speaks in: trees of parameters and the two kinds of initialiser."""
+"""The types that the library speaks in: trees of parameters, symmetries, kinds of initialiser."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -8,6 +8,10 @@ from jaxtyping import Array, Float, Key, UInt32
 
 # A nested mapping from names to arrays: the "params" collection of a Flax module.
 Params = Mapping[str, Any]
+
+# For the path of each array, such as "params/conv1/kernel", the name of the permutation of each of
+# its axes; None where the axis has a fixed order. Arrays that are not named have one altogether.
+Symmetry = Mapping[str, tuple[str | None, ...]]
 
 # One key, new-style (`jax.random.key`) or raw (`jax.random.PRNGKey`).
 PRNGKey = Key[Array, ""] | UInt32[Array, "2"]

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-
 # Part of the key under which JAX keeps what it traced, so that no program made without it is taken.
 by_plain_twin = jax.make_user_context(False)
 """`with by_plain_twin(True):` traces `matmul_convolution` as the one operation that it stands for,
