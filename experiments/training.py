@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import linen
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 from jaxtyping import Array, Float, Int, UInt8
 
 from experiments import augmentation, config, data, dead_taps, processes, schedules
 from jaxinit import diagnostics, filters
-from jaxinit.models import resnet
+from jaxinit.models import registry, resnet
 from jaxinit.types import PRNGKey
 
 _TOP = 5
@@ -112,13 +113,10 @@ def init_state(variables: Any, settings: config.Training) -> State:
     return State(variables["params"], variables["batch_stats"], optimizer.init(variables["params"]))
 
 
-def make_network(classes: int, settings: config.Training) -> resnet.ResNet18:
-    """The ResNet-18 that the settings ask for."""
-    return resnet.ResNet18(
-        classes=classes,
-        residual_first_stage=settings.network != "custom",
-        dtype=jnp.dtype(settings.precision),
-    )
+def make_network(classes: int, settings: config.Training) -> linen.Module:
+    """The network that the settings ask for."""
+    network = registry.get(settings.network)
+    return network.make(classes=classes, dtype=jnp.dtype(settings.precision))
 
 
 def _metrics(logits: Float[Array, "n k"], labels: Int[Array, " n"]) -> Metrics:

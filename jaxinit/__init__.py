@@ -8,7 +8,8 @@ from jaxinit import (
     filters,
     initializers,
     kmeans,
-    torch_weights,
+    models,
+    weights,
 )
 from jaxinit.banks import FilterBank
 from jaxinit.initializers import (
@@ -27,6 +28,7 @@ from jaxinit.initializers import (
 )
 from jaxinit.models.resnet import ResNet18
 from jaxinit.types import Initializer, Params, ParamsInitializer
+from jaxinit.weights import open_weights, save_weights
 
 __all__ = [
     "FilterBank",
@@ -47,11 +49,14 @@ __all__ = [
     "gabor_kernel",
     "initializers",
     "kmeans",
+    "models",
+    "open_weights",
     "per_layer",
     "pretrained",
     "recommended",
+    "save_weights",
     "scaled",
-    "torch_weights",
     "unchanged",
+    "weights",
     "whole_filters",
 ]

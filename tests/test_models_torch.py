@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxinit import torch_weights
 from jaxinit.models import resnet
+from jaxinit.models import torch as torch_weights
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_a_name_too_many(state, name):
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
-        ("conv1.weight", (64, 3, 3, 3)),
+        ("conv1.weight", (64, 3, 5, 5)),
         ("fc.bias", (8,)),
         ("fc.weight", (7, 9)),
         ("bn1.bias", (64, 1)),
@@ -111,5 +111,5 @@ def test_a_wrong_shape(state, name, shape):
 
 def test_another_networks_variables(variables):
     params = {k: v for k, v in variables["params"].items() if k != "layer4_1"}
-    with pytest.raises(ValueError, match="not ResNet-18's"):
+    with pytest.raises(ValueError, match="not a registered network's"):
         torch_weights.to_torch({"params": params, "batch_stats": variables["batch_stats"]})

@@ -11,8 +11,9 @@ import pytest
 import scipy.stats
 
 from experiments import config, training
-from jaxinit import filters, torch_weights
+from jaxinit import filters
 from jaxinit.models import convolution, resnet
+from jaxinit.models import torch as torch_weights
 
 BATCH, STEPS = 8, 3
 SETTINGS = config.Training(learning_rate=0.01, momentum=0.9, weight_decay=1e-4)
