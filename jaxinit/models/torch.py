@@ -108,7 +108,6 @@ def network_of(state: Mapping[str, Any]) -> str:
         if problem is None:
             return name
         problems[name] = problem
-    # The nearest has the fewest names that the other lacks, and of those the most shapes right.
     nearest = min(problems, key=lambda name: _distance(state, name))
     raise ValueError(_explained(state, nearest, problems[nearest]))
 
@@ -226,15 +225,16 @@ def _explained(state: Mapping[str, Any], network: str, problem: str) -> str:
     return problem
 
 
-def _distance(state: Mapping[str, Any], network: str) -> int:
-    """How many names of a state dict and a network are without a counterpart of equal shape."""
+def _distance(state: Mapping[str, Any], network: str) -> float:
+    """The share of names, of a state dict or a network, without a counterpart of equal shape."""
     classes = _classes(state, network)
     wrong = [
         name
         for name, place in _layout(network).items()
         if name not in state or tuple(np.shape(state[name])) != place.torch_shape(classes)
     ]
-    return len(wrong) + len(_foreign(state, network))
+    foreign = len(_foreign(state, network))
+    return (len(wrong) + foreign) / (len(_layout(network)) + foreign)
 
 
 def _is_of(leaves: Mapping[tuple[str, ...], Any], network: str) -> bool:
