@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
+import jax.numpy as jnp
 import numpy as np
 
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".th", ".tar")
@@ -21,7 +21,7 @@ _DTYPES: dict[str, Any] = {
     "F64": np.float64,
     "F32": np.float32,
     "F16": np.float16,
-    "BF16": ml_dtypes.bfloat16,
+    "BF16": jnp.bfloat16,
     "I64": np.int64,
     "I32": np.int32,
     "I16": np.int16,
@@ -112,7 +112,7 @@ def save_weights(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None
     arrays = {name: np.asarray(value, order="C") for name, value in state.items()}
     held = {np.dtype(dtype) for dtype in _DTYPES.values()}
     if _format(path) == ".npz":
-        held.remove(np.dtype(ml_dtypes.bfloat16))
+        held.remove(np.dtype(jnp.bfloat16))
     for name, array in arrays.items():
         if array.dtype not in held:
             raise ValueError(
