@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from experiments.errors import UserError
+from jaxinit.models import registry
 
 Pair = tuple[int, int]
 T = TypeVar("T")
@@ -46,8 +47,8 @@ class Training:
     precision: str = option("float32", "arithmetic of the network", choices=("float32", "bfloat16"))
     network: str = option(
         "resnet18",
-        "resnet18, or custom: without residuals in the first stage",
-        choices=("resnet18", "custom"),
+        "a network of the library; custom is resnet18 without residuals in the first stage",
+        choices=registry.names(),
     )
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import linen
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 from jaxtyping import Array, Float, Int, UInt8
 
@@ -18,7 +19,7 @@ import jaxinit
 from experiments import augmentation, config, data, dead_taps, processes, schedules
 from jaxinit import diagnostics, kernels
 from jaxinit.layers import Network
-from jaxinit.models import resnet
+from jaxinit.models import registry
 from jaxinit.types import PRNGKey
 
 _TOP = 5
@@ -114,13 +115,10 @@ def init_state(variables: Any, settings: config.Training) -> State:
     return State(variables["params"], variables["batch_stats"], optimizer.init(variables["params"]))
 
 
-def make_network(classes: int, settings: config.Training) -> resnet.ResNet18:
-    """The ResNet-18 that the settings ask for."""
-    return resnet.ResNet18(
-        classes=classes,
-        residual_first_stage=settings.network != "custom",
-        dtype=jnp.dtype(settings.precision),
-    )
+def make_network(classes: int, settings: config.Training) -> linen.Module:
+    """The network that the settings ask for."""
+    network = registry.get(settings.network)
+    return network.make(classes=classes, dtype=jnp.dtype(settings.precision))
 
 
 def trace(network: Any, size: tuple[int, ...]) -> Network:

@@ -10,8 +10,9 @@ from jaxinit import (
     kernels,
     kmeans,
     layers,
-    torch_weights,
+    models,
     transfer,
+    weights,
 )
 from jaxinit.banks import FilterBank
 from jaxinit.gabor_filters import centred_gabor_kernel, gabor_kernel
@@ -33,6 +34,7 @@ from jaxinit.layers import Layer, Network, declare
 from jaxinit.models.resnet import ResNet18
 from jaxinit.tracing import trace
 from jaxinit.types import Initializer, Params, ParamsInitializer
+from jaxinit.weights import open_weights, save_weights
 
 # The one place that says it: pyproject.toml reads it from here.
 __version__ = "0.1.0"
@@ -64,13 +66,16 @@ __all__ = [
     "kernels",
     "kmeans",
     "layers",
+    "models",
+    "open_weights",
     "per_layer",
     "pretrained",
     "recommended",
+    "save_weights",
     "scaled",
-    "torch_weights",
     "trace",
     "transfer",
     "unchanged",
+    "weights",
     "whole_filters",
 ]

@@ -20,51 +20,20 @@ from jaxtyping import Array, Float, Int
 from jaxinit import kernels
 from jaxinit import layers as network_layers
 from jaxinit.layers import Layers
-from jaxinit.models import resnet
-from jaxinit.types import Params, PRNGKey
-
-# For the path of each array, such as "params/conv1/kernel", the name of the permutation of each of
-# its axes; None where the axis has a fixed order. Arrays that are not named have one altogether.
-Symmetry = Mapping[str, tuple[str | None, ...]]
+from jaxinit.models import layers, resnet
+from jaxinit.types import Params, PRNGKey, Symmetry
 
 # For the name of each permutation, which old channel comes in each place: new = old[permutation].
 Permutations = Mapping[str, Int[Array | np.ndarray, " channels"]]
 
-_BATCH_NORM = ("params/{}/scale", "params/{}/bias", "batch_stats/{}/mean", "batch_stats/{}/var")
-
 
 def resnet18(*, residual_first_stage: bool = True) -> Symmetry:
-    """The symmetry of `jaxinit.ResNet18`.
-
-    All that is added into one residual stream shares the stream's permutation, called "stage1" to
-    "stage4": the blocks' outputs, the shortcut into it, and for the first also the stem. Within a
-    block the channels between its convolutions are free: "layer1_0/conv1" and so on. Where the
-    first stage has no residuals every one of its convolutions, and the stem, has its own.
+    """The symmetry of `jaxinit.ResNet18`: see `models.resnet.symmetry`.
 
     Args:
         residual_first_stage: As of the network. Static.
     """
-    symmetry: dict[str, tuple[str | None, ...]] = {}
-
-    def convolution(path: str, norm: str, reads: str | None, makes: str) -> str:
-        symmetry[f"params/{path}/kernel"] = (None, None, reads, makes)
-        for name in _BATCH_NORM:
-            symmetry[name.format(norm)] = (makes,)
-        return makes
-
-    stream = convolution("conv1", "bn1", None, "stage1" if residual_first_stage else "conv1")
-    for stage in range(1, 5):
-        for number in range(2):
-            block = f"layer{stage}_{number}"
-            residual = stage > 1 or residual_first_stage
-            last = f"stage{stage}" if residual else f"{block}/conv2"
-            between = convolution(f"{block}/conv1", f"{block}/bn1", stream, f"{block}/conv1")
-            convolution(f"{block}/conv2", f"{block}/bn2", between, last)
-            if stage > 1 and number == 0:
-                convolution(f"{block}/shortcut_conv", f"{block}/shortcut_bn", stream, last)
-            stream = last
-    symmetry["params/fc/kernel"] = (stream, None)
-    return symmetry
+    return resnet.symmetry(resnet.ResNet18(1, residual_first_stage))
 
 
 def permute(variables: Any, symmetry: Symmetry, permutations: Permutations) -> Any:
@@ -251,7 +220,7 @@ def activations(
 
     Args:
         network: A Flax module called as `network.apply(variables, images, train=False)`, whose
-            batch norms are `jaxinit.models.resnet.BatchNorm`.
+            batch norms are `jaxinit.models.layers.BatchNorm`.
         variables: {"params": …, "batch_stats": …}.
         images: Normalised.
         symmetry: Of the network.
@@ -265,7 +234,7 @@ def activations(
         images,
         train=False,
         mutable=["intermediates"],
-        capture_intermediates=lambda module, _: isinstance(module, resnet.BatchNorm),
+        capture_intermediates=lambda module, _: isinstance(module, layers.BatchNorm),
     )
     rows: dict[str, list[Array]] = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(recorded["intermediates"])[0]:

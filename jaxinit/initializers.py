@@ -20,7 +20,7 @@ from jaxinit import banks, gabor_filters, kernels, transfer
 from jaxinit import layers as network_layers
 from jaxinit.kernels import Path
 from jaxinit.layers import Layer, Layers, Network
-from jaxinit.models import resnet
+from jaxinit.models import layers as modules
 from jaxinit.types import Initializer, Params, ParamsInitializer, PlainInitializer, PRNGKey
 
 
@@ -218,13 +218,13 @@ def _sibling(part: str | int) -> tuple[bool, str | int]:
 
 def _default_kernels(key: PRNGKey, leaf: Any, own: Sequence[Layer]) -> Array:
     if own[0].view == ():
-        return kernels.like(resnet.he_normal_fan_out(key, own[0].shape, leaf.dtype), leaf)
+        return kernels.like(modules.he_normal_fan_out(key, own[0].shape, leaf.dtype), leaf)
     tree = {"leaf": leaf}
     new = {}
     for number, layer in enumerate(own):
         layer_key = jax.random.fold_in(key, number) if len(own) > 1 else key
         place = kernels.Place(("leaf",), layer.view)
-        new[place] = resnet.he_normal_fan_out(layer_key, layer.shape, leaf.dtype)
+        new[place] = modules.he_normal_fan_out(layer_key, layer.shape, leaf.dtype)
     return kernels.put(tree, new)["leaf"]
 
 
@@ -233,7 +233,7 @@ def _default_leaf(key: PRNGKey, path: Path, leaf: Any, fans: Mapping[tuple[Path,
     name = "bias" if name == "b" else name  # as Haiku has it
     fan = fans.get((network_layers.module(path), name))
     if fan is not None:
-        uniform = resnet.uniform_fan_in(fan)
+        uniform = modules.uniform_fan_in(fan)
         return kernels.like(uniform(key, leaf.shape, leaf.dtype), leaf)
     if name == "scale":
         one = jnp.where(jnp.any(leaf != 0), jnp.ones((), leaf.dtype), jnp.zeros((), leaf.dtype))

@@ -1,6 +1,6 @@
-"""The types that the library speaks in: trees of parameters and the two kinds of initialiser."""
+"""The types that the library speaks in: trees of parameters, symmetries, kinds of initialiser."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from jax.typing import DTypeLike
@@ -11,6 +11,10 @@ from jaxinit.layers import Network
 # Any tree of parameters: the "params" collection of a Flax module, NNX state or a module, an
 # Equinox module, Haiku's dictionaries.
 Params = Any
+
+# For the path of each array, such as "params/conv1/kernel", the name of the permutation of each of
+# its axes; None where the axis has a fixed order. Arrays that are not named have one altogether.
+Symmetry = Mapping[str, tuple[str | None, ...]]
 
 # One key, new-style (`jax.random.key`) or raw (`jax.random.PRNGKey`).
 PRNGKey = Key[Array, ""] | UInt32[Array, "2"]

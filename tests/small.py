@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen
 
+import jaxinit
 from jaxinit import banks, layers
 from jaxinit.models import resnet
 
@@ -20,6 +21,19 @@ class SmallNetwork(linen.Module):
         x = resnet.Conv(8, 3, stride=2, name="conv1")(images)
         x = linen.relu(resnet.BatchNorm(name="bn1")(x, train=train))
         return linen.Dense(self.classes, name="fc")(jnp.mean(x, axis=(1, 2)))
+
+
+def trace(network, size):
+    """The convolutions of a Flax module that is called as `ResNet18` is, on images of this size."""
+    images = jnp.zeros((1, *size, 3))
+    variables = jax.eval_shape(
+        lambda key: network.init(key, images, train=False), jax.random.key(0)
+    )
+
+    def apply(params, stats, x):
+        return network.apply({"params": params, "batch_stats": stats}, x, train=False)
+
+    return jaxinit.trace(apply, variables["params"], variables["batch_stats"], images)
 
 
 def layer_names(params):

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import config, data, protocol, training
-from jaxinit.models import convolution, resnet
+from experiments import config, data, dead_taps, protocol, training
+from jaxinit.models import convolution
 from tests.small_experiments import make_dataset
 
 PAIR = (0, 1)
@@ -23,7 +23,7 @@ def test_twenty_steps_of_two_runs_at_once_are_those_of_plain_convolutions_alone(
     task = data.pair_task(dataset, PAIR)
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         network = training.make_network(task.classes, SETTINGS)
-        assert resnet.live_taps(network, (16, 16))
+        assert dead_taps.trimmed_layers(training.trace(network, (16, 16)))
         images = training.to_device(dataset)
         train = training.Split(jnp.asarray(task.train_index), jnp.asarray(task.train_labels))
         test = training.Split(jnp.asarray(task.test_index), jnp.asarray(task.test_labels))
@@ -41,7 +41,7 @@ def test_twenty_steps_of_two_runs_at_once_are_those_of_plain_convolutions_alone(
         both = jnp.stack([key.training for key in keys])
         ended, fast = many(images, train, test, together, both)
 
-        monkeypatch.setattr(resnet, "live_taps", lambda network, size: {})
+        monkeypatch.setattr(dead_taps, "trimmed_layers", lambda network: ())
         plain = jax.jit(epoch(dataclasses.replace(network, convolve=convolution.plain_convolution)))
         for run, (state, key) in enumerate(zip(states, keys, strict=True)):
             after, alone = plain(images, train, test, state, key.training)

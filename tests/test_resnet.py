@@ -10,8 +10,8 @@ import optax
 import pytest
 import scipy.stats
 
-from jaxinit import torch_weights
 from jaxinit.models import convolution, resnet
+from jaxinit.models import torch as torch_weights
 from tests import small
 
 BATCH, STEPS = 8, 3
@@ -232,7 +232,7 @@ def test_layer_names_are_in_forward_order(start):
 def test_dead_taps_are_those_without_a_gradient(start):
     """On 32×32 images most of the last stage sees one tap of nine; on 64×64 all see data."""
     network = resnet.ResNet18(classes=10)
-    live = resnet.live_taps(network, (32, 32))
+    live = small.trace(network, (32, 32)).live_taps()
     middle, corner = slice(1, 2), slice(1, 3)
     assert live == {
         "layer4_0/conv1": (corner, corner),
@@ -240,7 +240,7 @@ def test_dead_taps_are_those_without_a_gradient(start):
         "layer4_1/conv1": (middle, middle),
         "layer4_1/conv2": (middle, middle),
     }
-    assert resnet.live_taps(network, (64, 64)) == {}
+    assert small.trace(network, (64, 64)).live_taps() == {}
     images = jnp.asarray(batches()[0][0])
 
     @jax.jit

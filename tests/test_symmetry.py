@@ -102,8 +102,8 @@ class Ours(linen.Module):
         x = linen.relu(
             resnet.BatchNorm(name="bn1")(resnet.Conv(6, 3, name="conv1")(x), train=train)
         )
-        x = resnet.BasicBlock(6, residual=False, name="layer1_0")(x, train=train)
-        x = resnet.BasicBlock(8, stride=2, name="layer2_0")(x, train=train)
+        x = resnet.Block(6, residual=False, name="layer1_0")(x, train=train)
+        x = resnet.Block(8, stride=2, name="layer2_0")(x, train=train)
         return linen.Dense(4, name="fc")(x.mean((1, 2)))
 
 

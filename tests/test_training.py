@@ -14,8 +14,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import augmentation, config, data, protocol, training
-from jaxinit.models import resnet
+from experiments import augmentation, config, data, dead_taps, protocol, training
 from tests.small import SmallNetwork
 from tests.small_experiments import make_dataset
 
@@ -106,14 +105,14 @@ def test_taps_that_see_no_data_are_those_of_steps_with_all(monkeypatch):
     dataset = make_dataset(size=2)
     settings = dataclasses.replace(SETTINGS, weight_decay=0.1)
     network: Any = SmallNetwork()
-    assert resnet.live_taps(network, (2, 2)) == {"conv1": (slice(1, 3), slice(1, 3))}
+    assert training.trace(network, (2, 2)).live_taps() == {"conv1": (slice(1, 3), slice(1, 3))}
 
     def train():
         trainer = training.Trainer(dataset, settings, 10, network)
         return trainer.train(*tasks_and_starts(trainer, dataset, PAIRS[:1]))
 
     (left_out,), (fast,) = train()
-    monkeypatch.setattr(resnet, "live_taps", lambda network, size: {})
+    monkeypatch.setattr(dead_taps, "trimmed_layers", lambda network: ())
     training._programs.cache_clear()
     (whole,), (plain,) = train()
     training._programs.cache_clear()

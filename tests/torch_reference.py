@@ -53,3 +53,59 @@ class ResNet18(nn.Module):
         x = self.maxpool(torch.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(x.mean(dim=(2, 3)))
+
+
+class PaddedBlock(nn.Module):
+    """Two 3×3 convolutions, and the input with every second pixel and channels of zeros."""
+
+    def __init__(self, inputs: int, features: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, features, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(features)
+        self.conv2 = nn.Conv2d(features, features, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(features)
+        self.stride = stride
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns the block's output."""
+        y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+        if self.stride != 1:
+            quarter = y.shape[1] // 4
+            x = nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, quarter, quarter))
+        return torch.relu(y + x)
+
+
+class CifarResNet(nn.Module):
+    """The form of He et al. for CIFAR with option A, and the names of its best-known port."""
+
+    def __init__(self, blocks: int, classes: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        stages, inputs = [], 16
+        for features in (16, 32, 64):
+            first = PaddedBlock(inputs, features, features // inputs)
+            rest = [PaddedBlock(features, features, 1) for _ in range(blocks - 1)]
+            stages.append(nn.Sequential(first, *rest))
+            inputs = features
+        self.layer1, self.layer2, self.layer3 = stages
+        self.linear = nn.Linear(64, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns the logits of images whose channels come first."""
+        x = torch.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.linear(x.mean(dim=(2, 3)))
+
+
+class SmallHead(nn.Module):
+    """The features of another network, their mean, and one linear layer."""
+
+    def __init__(self, features: nn.Module, channels: int, classes: int) -> None:
+        super().__init__()
+        self.features = features
+        self.classifier = nn.Linear(channels, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns the logits of images whose channels come first."""
+        return self.classifier(self.features(x).mean(dim=(2, 3)))

@@ -1,4 +1,4 @@
-"""State dicts of torchvision's names ⇄ variables: round trips and what is refused."""
+"""State dicts ⇄ variables: round trips, how the network is found, and what is refused."""
 
 import re
 
@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxinit import torch_weights
 from jaxinit.models import resnet
+from jaxinit.models import torch as torch_weights
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_a_name_too_many(state, name):
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
-        ("conv1.weight", (64, 3, 3, 3)),
+        ("conv1.weight", (64, 3, 5, 5)),
         ("fc.bias", (8,)),
         ("fc.weight", (7, 9)),
         ("bn1.bias", (64, 1)),
@@ -111,5 +111,57 @@ def test_a_wrong_shape(state, name, shape):
 
 def test_another_networks_variables(variables):
     params = {k: v for k, v in variables["params"].items() if k != "layer4_1"}
-    with pytest.raises(ValueError, match="not ResNet-18's"):
+    with pytest.raises(ValueError, match="not a registered network's"):
         torch_weights.to_torch({"params": params, "batch_stats": variables["batch_stats"]})
+
+
+def test_what_training_programs_put_around_a_state_dict(state, variables):
+    wrapped = {"module." + name: value for name, value in state.items()}
+    for given in (wrapped, {"state_dict": wrapped, "epoch": 3}, {"model": state}):
+        again = torch_weights.from_torch(given)
+        assert torch_weights.network_of(given) == "resnet18"
+        np.testing.assert_array_equal(
+            again["params"]["fc"]["bias"], variables["params"]["fc"]["bias"]
+        )
+
+
+def test_another_network_than_the_one_asked_for(state):
+    with pytest.raises(ValueError, match="one of resnet18, not of resnet34: ask for resnet18"):
+        torch_weights.from_torch(state, "resnet34")
+    with pytest.raises(ValueError, match="network 'resnet19' is not known"):
+        torch_weights.from_torch(state, "resnet19")
+    with pytest.raises(ValueError, match="not those of resnet50"):
+        torch_weights.to_torch(torch_weights.from_torch(state), "resnet50")
+
+
+def test_the_custom_network_has_the_names_of_resnet18(state):
+    variables = torch_weights.from_torch(state, "custom")
+    for name, value in torch_weights.to_torch(variables, "custom").items():
+        np.testing.assert_array_equal(value, state[name])
+
+
+def test_a_stem_of_several_convolutions(state):
+    deep = {k: v for k, v in state.items() if k != "conv1.weight"}
+    deep |= {"conv1.0.weight": np.zeros((32, 3, 3, 3)), "conv1.1.weight": np.zeros(32)}
+    for network in (None, "resnet18"):
+        with pytest.raises(ValueError, match=r"'conv1\.0\.weight', a stem of several convolutions"):
+            torch_weights.from_torch(deep, network)
+
+
+def test_parameters_alone(state):
+    alone = {k: v for k, v in state.items() if "running" not in k and "batches" not in k}
+    with pytest.raises(ValueError, match=r"no batch statistics, such as 'bn1\.running_mean'"):
+        torch_weights.from_torch(alone)
+
+
+def test_no_state_dict_at_all():
+    with pytest.raises(ValueError, match="the state dict has no"):
+        torch_weights.from_torch({})
+
+
+def test_a_lazy_tree_shares_what_it_was_given(state):
+    lazy = torch_weights.from_torch(state, lazy=True)
+    eager = torch_weights.from_torch(state)
+    kernel = lazy["params"]["conv1"]["kernel"]
+    assert np.shares_memory(kernel, state["conv1.weight"])
+    jax.tree.map(np.testing.assert_array_equal, lazy, eager)
