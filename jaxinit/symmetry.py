@@ -94,8 +94,7 @@ def derive(
         inputs.append(_Value(axes, paths[number] if own else None))
         if own and found.setdefault(paths[number], axes) is not axes:
             raise ValueError(f"two arrays have the path {paths[number]!r}: rename one of them")
-    for result in reader.run(closed.jaxpr, closed.consts, inputs):
-        reader.fix(result)
+    reader.fix(*reader.run(closed.jaxpr, closed.consts, inputs))
     return reader.symmetry(found)
 
 
@@ -137,8 +136,8 @@ class _Reader:
         for pair in zip(one.axes, other.axes, strict=True):
             self.tie(pair)
 
-    def fix(self, value: _Value) -> None:
-        self.tie((_FIXED, *value.axes))
+    def fix(self, *values: _Value) -> None:
+        self.tie((_FIXED, *(axis for value in values for axis in value.axes)))
 
     def symmetry(self, arrays: Mapping[str, tuple[int, ...]]) -> alignment.Symmetry:
         """Names the classes, by makers in the program's order, then by the arrays themselves."""
