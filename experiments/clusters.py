@@ -18,7 +18,9 @@ class Clusters(comparison.Experiment):
     """What `experiments.clusters` compares."""
 
     clusters: tuple[int, ...] = config.option((1, 2, 3, 10, 30, 50), "numbers of clusters")
-    layers: int = config.option(17, "convolutions that are initialised: the first so many of 17")
+    layers: int | None = config.option(
+        None, "convolutions that are initialised: the first so many (all where not given)"
+    )
     baselines: tuple[str, ...] = config.option(
         ("random", "pretrained", "gabor"),
         "initialisations to compare with; gabor is in the first layer",
@@ -28,7 +30,6 @@ class Clusters(comparison.Experiment):
     def __post_init__(self) -> None:
         for k in self.clusters:
             config.check(k >= 1, f"--clusters {k} is too small: say 1 or more")
-        config.check(1 <= self.layers <= 17, f"--layers {self.layers} is out of range: say 1 to 17")
 
 
 PRESETS = {
@@ -47,13 +48,15 @@ def ask(settings: Clusters, made_of: Ingredients) -> Question:
         "pretrained": reference.PRETRAINED,
         "gabor-1": reference.for_gabor(1),
     }
+    layers = made_of.layers if settings.layers is None else settings.layers
+    made_of.check_layers("--layers", layers)
     by_distance: dict[str, dict[int, str]] = {}
     for k in settings.clusters:
         for distance in settings.clustering.distances:
-            variant = made_of.clustered(distance, k, layers=settings.layers)
+            variant = made_of.clustered(distance, k, layers=layers)
             variants[variant.name] = variant
             by_distance.setdefault(distance, {})[k] = variant.name
-            authors[variant.name] = _authors(settings, distance, k)
+            authors[variant.name] = _authors(settings.sources.sources, layers, distance, k)
     first = [variant.name for name, variant in variants.items() if name in baselines]
     two = min((k for k in settings.clusters if k > 1), default=1)
     few = [names[two] for names in by_distance.values() if two in names]
@@ -65,8 +68,7 @@ def ask(settings: Clusters, made_of: Ingredients) -> Question:
     return Question(list(variants.values()), figures, authors)
 
 
-def _authors(settings: Clusters, distance: str, k: int) -> str | None:
-    models, layers = settings.sources.sources, settings.layers
+def _authors(models: int, layers: int, distance: str, k: int) -> str | None:
     return reference.for_clusters(
         distance, k, models=models, layers=layers
     ) or reference.for_models(distance, models, clusters=k, layers=layers)

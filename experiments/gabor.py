@@ -13,15 +13,11 @@ class Gabor(comparison.Experiment):
     """What `experiments.gabor` compares."""
 
     layers: tuple[int, ...] = config.option(
-        (1, 2, 6, 10, 17), "convolutions that are initialised: the first so many of 17"
+        (1, 2, 6, 10, 17), "convolutions that are initialised: the first so many"
     )
     identical: bool = config.option(
         False, "the same Gabor filters in all runs, as in the authors' program"
     )
-
-    def __post_init__(self) -> None:
-        for count in self.layers:
-            config.check(1 <= count <= 17, f"--layers {count} is out of range: say 1 to 17")
 
 
 PRESETS = {
@@ -33,7 +29,7 @@ PRESETS = {
 
 def ask(settings: Gabor, made_of: ingredients.Ingredients) -> Question:
     """Lists random initialisation and a variant a number of layers."""
-    del made_of
+    made_of.check_layers("--layers", *settings.layers)
     variants = [ingredients.random()]
     authors: dict[str, str | None] = {"random": reference.RANDOM}
     for count in settings.layers:

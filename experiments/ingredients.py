@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from pathlib import Path
 
 import jax
@@ -14,8 +15,7 @@ from jaxinit import banks, distances, initializers
 from jaxinit.layers import LiveTaps, Network
 from jaxinit.types import Params, ParamsInitializer, PRNGKey
 
-LAYERS = 17
-_FEWEST_SLICES = 3 * 64  # of one model's layers: its first
+_FEWEST_CLUSTERED = 192  # slices of a layer: what a first layer of 64 filters has
 DISTANCES = ("euclidean", "fourier", "fourier_real", "cosine")
 _BANK_SEED = 0
 _GABOR_SEED = 0
@@ -51,8 +51,8 @@ class Clustering:
     def __post_init__(self) -> None:
         config.check(self.restarts >= 1, f"--restarts {self.restarts} is too small: say 1 or more")
         config.check(
-            self.most_slices >= _FEWEST_SLICES,
-            f"--most-slices {self.most_slices} is too small: say {_FEWEST_SLICES} or more",
+            self.most_slices >= _FEWEST_CLUSTERED,
+            f"--most-slices {self.most_slices} is too small: say {_FEWEST_CLUSTERED} or more",
         )
         for distance in self.distances:
             config.check(
@@ -145,9 +145,31 @@ class Ingredients:
         return self._sources.folder
 
     @functools.cached_property
+    def network(self) -> Network:
+        """The convolutions of the networks that are started."""
+        return training.trace(self._network, self._size)
+
+    @functools.cached_property
+    def layers(self) -> int:
+        """How many of these have more than one tap: all that are initialised."""
+        return len(self.network.main)
+
+    @functools.cached_property
     def live(self) -> LiveTaps:
         """The taps that meet data in the networks that are started."""
-        return training.trace(self._network, self._size).live_taps()
+        return self.network.live_taps()
+
+    def check_layers(self, flag: str, *numbers: int) -> None:
+        """Makes sure that the networks have so many layers.
+
+        Raises:
+            UserError: They have fewer.
+        """
+        for number in numbers:
+            config.check(
+                1 <= number <= self.layers,
+                f"{flag} {number} is out of range: say 1 to {self.layers}",
+            )
 
     def names(self) -> tuple[str, ...]:
         """Where each source model comes from, without training or loading any."""
@@ -174,7 +196,7 @@ class Ingredients:
         k: int,
         *,
         models: int | None = None,
-        layers: int = LAYERS,
+        layers: int | None = None,
         representative: str | None = None,
         live_only: bool = False,
     ) -> Variant:
@@ -185,7 +207,8 @@ class Ingredients:
             k: Number of clusters of each layer.
             models: Only the first so many source models; all where not given, and then not in the
                 variant's name.
-            layers: How many convolutions are initialised; in the name where not all.
+            layers: How many convolutions are initialised, the first so many; in the name where not
+                all. All where not given.
             representative: The filter that stands for a cluster; as the options say where not
                 given.
             live_only: Cluster the taps that met data in the source models alone; in the name if so.
@@ -193,8 +216,9 @@ class Ingredients:
         Raises:
             UserError: If the first layer of all models has fewer slices than k.
         """
-        count = len(self.names()[:models])
-        slices = min(_FEWEST_SLICES * count, self._clustering.most_slices // count * count)
+        layers = self.layers if layers is None else layers
+        count, fewest = len(self.names()[:models]), self._fewest_slices
+        slices = min(fewest * count, self._clustering.most_slices // count * count)
         config.check(
             k <= slices,
             f"--clusters {k} is too large: {slices} slices of the first layer are clustered, of "
@@ -205,7 +229,7 @@ class Ingredients:
         label += "s" if k > 1 else ""
         if models is not None:
             name, label = f"{name}-m{models}", f"{label}, {models} models"
-        if layers != LAYERS:
+        if layers != self.layers:
             name, label = f"{name}-l{layers}", f"{label}, {_layers(layers)}"
         if self._clustering.representative != "auto":
             name = f"{name}-{self._clustering.representative}"
@@ -231,6 +255,11 @@ class Ingredients:
             ),
             settings,
         )
+
+    @functools.cached_property
+    def _fewest_slices(self) -> int:
+        """Of one model's layers: mostly its first."""
+        return min(math.prod(layer.shape[-2:]) for layer in self.network.main)
 
     def whole_filters(self, layers: int = 1) -> Variant:
         """Whole filters of the source models in the first layers."""

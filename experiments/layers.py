@@ -13,14 +13,12 @@ class Layers(comparison.Experiment):
     """What `experiments.layers` compares."""
 
     layers: tuple[int, ...] = config.option(
-        (1, 2, 6, 10, 17), "convolutions that are initialised: the first so many of 17"
+        (1, 2, 6, 10, 17), "convolutions that are initialised: the first so many"
     )
     clusters: int = config.option(10, "number of clusters")
 
     def __post_init__(self) -> None:
         config.check(self.clusters >= 1, f"--clusters {self.clusters} is too small: say 1 or more")
-        for count in self.layers:
-            config.check(1 <= count <= 17, f"--layers {count} is out of range: say 1 to 17")
 
 
 PRESETS = {
@@ -32,6 +30,7 @@ PRESETS = {
 
 def ask(settings: Layers, made_of: ingredients.Ingredients) -> Question:
     """Lists random and Gabor initialisation and, for each distance, each number of layers."""
+    made_of.check_layers("--layers", *settings.layers)
     variants = [ingredients.random(), ingredients.gabor(1)]
     authors = {"random": reference.RANDOM, "gabor-1": reference.for_gabor(1)}
     first, figures = [variant.name for variant in variants], []

@@ -36,13 +36,13 @@ class NoModels(Ingredients):
     """Stands for what is made of source models, without any."""
 
     def __init__(self):
-        pass
+        self.layers = 17
 
     def pretrained(self):
         return named("pretrained")
 
     def clustered(
-        self, distance, k, *, models=None, layers=17, representative=None, live_only=False
+        self, distance, k, *, models=None, layers=None, representative=None, live_only=False
     ):
         return named(f"{distance}-k{k}")
 

@@ -31,7 +31,7 @@ def test_paper_preset_is_the_grid_of_the_paper():
     assert paper.clusters == (1, 2, 3, 10, 30, 50)
     assert paper.clustering.distances == ("euclidean", "fourier")
     assert paper.sources.sources == 10
-    assert paper.layers == 17
+    assert paper.layers is None
     assert paper.evaluation.pairs == protocol.VALIDATION_PAIRS
     assert paper.evaluation.seeds == 5
     assert paper.data == config.Data(dataset="cifar100")
@@ -105,7 +105,6 @@ def test_malformed_options_end_with_status_2(capsys, argv, words):
         (["--momentum", "1"], "--momentum 1.0 must be in"),
         (["--weight-decay", "-1"], "--weight-decay -1.0 must not be negative"),
         (["--clusters", "0"], "--clusters 0 is too small"),
-        (["--layers", "18"], "--layers 18 is out of range: say 1 to 17"),
         (["--seeds", "0"], "--seeds 0 is too small"),
         (["--sources", "46"], "--sources 46 is out of range"),
         (["--runs-at-once", "0"], "--runs-at-once 0 is too small"),

@@ -37,7 +37,7 @@ class NoModels(Ingredients):
         return Variant("bootstrap", "bootstrap", lambda: start, {"kind": "boot", "sources": []})
 
     def clustered(
-        self, distance, k, *, models=None, layers=17, representative=None, live_only=False
+        self, distance, k, *, models=None, layers=None, representative=None, live_only=False
     ):
         name = f"{distance}-k{k}{'-live' if live_only else ''}"
         start = initializers.clustered(self.bank(distance, k))
