@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint
 
+import jaxinit
 from experiments import config, data, protocol, runner, tracking, training
 from experiments.config import Pair
 from experiments.errors import UserError, exit_status
@@ -63,44 +64,7 @@ class Source:
 
         So that filters of many models can be clustered, a layer of all at a time.
         """
-
-        def stored(path: tuple[Any, ...], leaf: Any) -> StoredArray:
-            names = ("params", *(key.key for key in path))
-            return StoredArray(self.checkpoint, names, leaf.shape, leaf.dtype)
-
-        return jax.tree_util.tree_map_with_path(stored, self.template["params"])
-
-
-@dataclasses.dataclass(frozen=True)
-class StoredArray:
-    """An array of a checkpoint that is read whenever an array is made of it."""
-
-    checkpoint: Path
-    path: tuple[str, ...]
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """Reads the array."""
-        tree: Any = jax.ShapeDtypeStruct(self.shape, self.dtype)
-        for name in reversed(self.path):
-            tree = {name: tree}
-        how = jax.tree.map(
-            lambda _: orbax.checkpoint.RestoreArgs(restore_type=np.ndarray, dtype=dtype), tree
-        )
-        arguments = orbax.checkpoint.args.PyTreeRestore(
-            item=tree, restore_args=how, partial_restore=True
-        )
-        with orbax.checkpoint.PyTreeCheckpointer() as checkpointer:
-            found = checkpointer.restore(self.checkpoint.absolute(), args=arguments)
-        for name in self.path:
-            found = found[name]
-        return found
+        return jaxinit.open_checkpoint(self.checkpoint)["params"]
 
 
 class Sources:

@@ -11,10 +11,12 @@ from jaxinit import (
     kmeans,
     layers,
     models,
+    symmetry,
     transfer,
     weights,
 )
 from jaxinit.banks import FilterBank
+from jaxinit.checkpoints import open_checkpoint
 from jaxinit.gabor_filters import centred_gabor_kernel, gabor_kernel
 from jaxinit.initializers import (
     chain,
@@ -67,12 +69,14 @@ __all__ = [
     "kmeans",
     "layers",
     "models",
+    "open_checkpoint",
     "open_weights",
     "per_layer",
     "pretrained",
     "recommended",
     "save_weights",
     "scaled",
+    "symmetry",
     "trace",
     "transfer",
     "unchanged",

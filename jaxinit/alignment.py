@@ -76,7 +76,7 @@ def join(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _flat(variables: Any) -> dict[str, Array]:
+def _flat(variables: Any) -> dict[str, Any]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
     return {join(path): leaf for path, leaf in leaves}
 

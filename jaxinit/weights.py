@@ -122,7 +122,7 @@ def save_weights(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None
     with _replacing(path) as temporary:
         if path.suffix == ".npz":
             with open(temporary, "wb") as file:
-                np.savez(file, allow_pickle=False, **arrays)
+                np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
         else:
             _safetensors(path)
             from safetensors.numpy import save_file
