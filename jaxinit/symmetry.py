@@ -11,13 +11,11 @@ import itertools
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jax.core import Tracer
 from jax.extend import core
 
-from jaxinit import alignment, tied_axes
-from jaxinit.models import convolution
+from jaxinit import alignment, tied_axes, tracing
 
 _FIXED = 0  # the class of axes that keep their order
 
@@ -74,32 +72,18 @@ def derive(
         >>> derive(apply, {"params": shapes}, jnp.zeros((1, 3)))
         {'params/a/kernel': (None, 'a'), 'params/b/kernel': ('a', None)}
     """
-    paths = [alignment.join(path) for path, _ in jax.tree_util.tree_leaves_with_path(variables)]
-    leaves, structure = jax.tree.flatten((variables, args, options))
-    arrays = [number for number, leaf in enumerate(leaves) if _is_array(leaf)]
-
-    def program(*traced: Any) -> list[Any]:
-        filled = list(leaves)
-        for number, leaf in zip(arrays, traced, strict=True):
-            filled[number] = leaf
-        own, positional, named = jax.tree.unflatten(structure, filled)
-        return [r for r in jax.tree.leaves(apply(own, *positional, **named)) if _is_array(r)]
-
-    with convolution.by_plain_twin(True):
-        closed = jax.make_jaxpr(program)(*(leaves[number] for number in arrays))
-    reader, inputs, found = _Reader(), [], {}
-    for number in arrays:
-        own = number < len(paths)
-        axes = tuple(reader.new(size) if own else _FIXED for size in leaves[number].shape)
-        inputs.append(_Value(axes, paths[number] if own else None))
-        if own and found.setdefault(paths[number], axes) is not axes:
-            raise ValueError(f"two arrays have the path {paths[number]!r}: rename one of them")
-    reader.fix(*reader.run(closed.jaxpr, closed.consts, inputs))
+    seen = tracing.program(apply, variables, *args, **options)
+    reader, found = _Reader(), {}
+    # First the variables' arrays, then those of the arguments, whose axes keep their order.
+    inputs = [_Value((_FIXED,) * aval.ndim, None) for aval in seen.jaxpr.in_avals]
+    for number, keys in enumerate(seen.paths):
+        path = alignment.join(keys)
+        axes = tuple(reader.new(size) for size in seen.own[number].shape)
+        inputs[number] = _Value(axes, path)
+        if found.setdefault(path, axes) is not axes:
+            raise ValueError(f"two arrays have the path {path!r}: rename one of them")
+    reader.fix(*reader.run(seen.jaxpr.jaxpr, seen.jaxpr.consts, inputs))
     return reader.symmetry(found)
-
-
-def _is_array(leaf: Any) -> bool:
-    return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
 
 
 class _Reader:

@@ -69,32 +69,12 @@ def trace(apply: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -> 
         >>> len(network.names), network.names[:2], network["layer4_1/conv2"].live
         (17, ('conv1', 'layer1_0/conv1'), ((1, 2), (1, 2)))
     """
-    with_paths, structure = jax.tree_util.tree_flatten_with_path(params)
-    numbered = [number for number, (_, leaf) in enumerate(with_paths) if _is_array(leaf)]
-    inputs, input_structure = jax.tree_util.tree_flatten((args, kwargs))
-    moving = [number for number, leaf in enumerate(inputs) if _is_array(leaf)]
-
-    def run(own: Sequence[Any], given: Sequence[Any]) -> Any:
-        filled = [leaf for _, leaf in with_paths]
-        for number, leaf in zip(numbered, own, strict=True):
-            filled[number] = leaf
-        whole = list(inputs)
-        for number, leaf in zip(moving, given, strict=True):
-            whole[number] = leaf
-        own_args, own_kwargs = jax.tree_util.tree_unflatten(input_structure, whole)
-        result = apply(jax.tree_util.tree_unflatten(structure, filled), *own_args, **own_kwargs)
-        return [leaf for leaf in jax.tree_util.tree_leaves(result) if _is_array(leaf)]
-
-    own = [_shape_of(with_paths[number][1]) for number in numbered]
-    given = [_shape_of(inputs[number]) for number in moving]
-    with convolution.by_plain_twin(True):
-        program = jax.make_jaxpr(run)(own, given)
-    walk = _Walk(own)
-    values: list[_Value] = [_Leaf(number, ()) for number in range(len(own))]
-    values += [_Mix(frozenset({_INPUT}))] * len(given)
-    walk.run(program.jaxpr, [_NOTHING] * len(program.consts), values)
-    paths = [kernels.plain_path(with_paths[number][0]) for number in numbered]
-    network = _named(walk, paths)
+    seen = program(apply, params, *args, **kwargs)
+    walk = _Walk(seen.own)
+    values: list[_Value] = [_Leaf(number, ()) for number in range(len(seen.own))]
+    values += [_Mix(frozenset({_INPUT}))] * (len(seen.jaxpr.in_avals) - len(seen.own))
+    walk.run(seen.jaxpr.jaxpr, [_NOTHING] * len(seen.jaxpr.consts), values)
+    network = _named(walk, [kernels.plain_path(path) for path in seen.paths])
     if not network.layers:
         raise ValueError(
             "the network has no convolution with a kernel among its parameters: make sure that "
@@ -103,12 +83,42 @@ def trace(apply: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -> 
     return network
 
 
+class Program(NamedTuple):
+    """What JAX traces of a network: its arrays come first among the inputs, then the arguments'.
+
+    Attributes:
+        jaxpr: The program (a `ClosedJaxpr`).
+        paths: JAX's keys of each array among the parameters.
+        own: Its shape and dtype.
+    """
+
+    jaxpr: Any
+    paths: list[tuple[Any, ...]]
+    own: list[jax.ShapeDtypeStruct]
+
+
+def program(apply: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -> Program:
+    """Traces a network; arguments are as of `trace`. Leaves that are no arrays are handed over."""
+    leaves, structure = jax.tree_util.tree_flatten((params, args, kwargs))
+    arrays = [number for number, leaf in enumerate(leaves) if _is_array(leaf)]
+    paths = [path for path, leaf in jax.tree_util.tree_leaves_with_path(params) if _is_array(leaf)]
+
+    def run(given: Sequence[Any]) -> list[Any]:
+        filled = list(leaves)
+        for number, leaf in zip(arrays, given, strict=True):
+            filled[number] = leaf
+        own, positional, named = jax.tree_util.tree_unflatten(structure, filled)
+        result = apply(own, *positional, **named)
+        return [leaf for leaf in jax.tree_util.tree_leaves(result) if _is_array(leaf)]
+
+    shapes = [jax.ShapeDtypeStruct(tuple(leaves[n].shape), leaves[n].dtype) for n in arrays]
+    with convolution.by_plain_twin(True):
+        jaxpr = jax.make_jaxpr(run)(shapes)
+    return Program(jaxpr, paths, shapes[: len(paths)])
+
+
 def _is_array(leaf: Any) -> bool:
     return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
-
-
-def _shape_of(leaf: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(tuple(leaf.shape), leaf.dtype)
 
 
 @dataclasses.dataclass

@@ -1,5 +1,8 @@
 """From a bank into another network: by name, by depth, and slices of another size."""
 
+import os
+from pathlib import Path
+
 import flax.core
 import jax
 import jax.numpy as jnp
@@ -193,3 +196,22 @@ def test_what_is_drawn_is_near_the_bank_whatever_the_layout():
     rows = {row.tobytes() for row in np.asarray(model["w"]).reshape(-1, 9)}
     assert {row.tobytes() for row in np.asarray(made["w"]).reshape(-1, 9)} <= rows
     assert len(kernels.leaves(made)) == 1
+
+
+def test_published_weights_fill_another_network():
+    """The 13 convolutions of an ImageNet ResNet-18, batch norm folded in, where they are at hand."""
+    folder = os.environ.get("JAXINIT_WEIGHTS_DIR")
+    if not folder:
+        pytest.skip("JAXINIT_WEIGHTS_DIR names no folder of weights")
+    state = jaxinit.open_weights(Path(folder) / "imagenet-resnet18-13-convolutions.npz")
+    source = jaxinit.declare(state, [n for n, a in state.items() if a.ndim == 4], layout="OIHW")
+    assert source["conv1.weight"].shape == (7, 7, 3, 64)
+    bank = banks.fit(KEY, state, clusters=5, network=source, normalize=True)
+    dead = 64 - float(bank.sizes["conv1.weight"].sum()) / 3
+    assert 0 < dead < 16
+    params = jaxinit.ResNet18(classes=10).init(KEY, jnp.zeros((1, 32, 32, 3)), train=False)[
+        "params"
+    ]
+    made = jaxinit.clustered(bank, match="depth")(KEY, params)
+    own, default = (jaxinit.diagnostics.kernel_norms(tree) for tree in (made, params))
+    assert all(0.4 < float(own[name] / default[name]) < 1.2 for name in own)
