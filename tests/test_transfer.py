@@ -199,7 +199,7 @@ def test_what_is_drawn_is_near_the_bank_whatever_the_layout():
 
 
 def test_published_weights_fill_another_network():
-    """The 13 convolutions of an ImageNet ResNet-18, batch norm folded in, where they are at hand."""
+    """13 convolutions of an ImageNet ResNet-18, batch norm folded in, where they are at hand."""
     folder = os.environ.get("JAXINIT_WEIGHTS_DIR")
     if not folder:
         pytest.skip("JAXINIT_WEIGHTS_DIR names no folder of weights")
