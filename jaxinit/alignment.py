@@ -56,7 +56,7 @@ def permute(variables: Any, symmetry: Symmetry, permutations: Permutations) -> A
                 "some are lost: find it by match, or draw it by jax.random.permutation"
             )
 
-    def change(path: tuple[Any, ...], leaf: Array) -> Array:
+    def change(path: tuple[Any, ...], leaf: Any) -> Any:
         for axis, name in enumerate(symmetry.get(join(path), ())):
             if name is None or name not in permutations:
                 continue
@@ -255,8 +255,8 @@ def _assignment(
 
 
 def match_activations(
-    reference: Mapping[str, Float[Array, "n channels"]],
-    other: Mapping[str, Float[Array, "n channels"]],
+    reference: Mapping[str, Float[Array, "..."]],
+    other: Mapping[str, Float[Array, "..."]],
 ) -> dict[str, np.ndarray]:
     """Finds permutations of one network that make its channels fire with another's.
 

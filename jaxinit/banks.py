@@ -165,8 +165,8 @@ def fit(
             clusters than slices, more models than `most_slices`, or a call under `jax.jit`.
     """
     metric = distances.get(distance)
-    models = _listed(models)
-    _check(models, metric, representative, clusters, members_per_cluster)
+    models = listed(models)
+    _check(key, models, metric, representative, clusters, members_per_cluster)
     known = network_layers.of(models[0], network)
     bank: dict[str, dict[str, Any]] = {"filters": {}, "sizes": {}, "inertia": {}}
     kernel_sizes: dict[str, tuple[int, ...]] = {}
@@ -205,7 +205,7 @@ def fit(
     )
 
 
-def _listed(models: Params | Iterable[Params]) -> list[Params]:
+def listed(models: Params | Iterable[Params]) -> list[Params]:
     """The models of a sequence or generator; one tree of parameters stands for itself.
 
     A dictionary and a module are trees; so is what JAX knows as no list or tuple.
@@ -219,6 +219,7 @@ def _listed(models: Params | Iterable[Params]) -> list[Params]:
 
 
 def _check(
+    key: PRNGKey,
     models: Sequence[Params],
     metric: distances.Distance,
     representative: str,
@@ -227,7 +228,7 @@ def _check(
 ) -> None:
     if not models:
         raise ValueError("a bank needs at least one model")
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree_util.tree_leaves(models)):
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree_util.tree_leaves((key, models))):
         raise ValueError("banks.fit reads the models, so that it cannot run under jax.jit or vmap")
     if clusters < 1 or members < 1:
         raise ValueError(
@@ -438,7 +439,7 @@ def check_layer(bank: FilterBank, layer: str, shape: tuple[int, ...]) -> None:
     if tuple(shape[:-2]) != size:
         raise ValueError(
             f"a kernel of shape {tuple(shape)} cannot be drawn from layer {layer!r} of the bank, "
-            f"whose slices are {'×'.join(map(str, size))}: its shape must start so, with input and "
+            f"whose slices are {kernels.sides(size)}: its shape must start so, with input and "
             "output channels after it"
         )
 

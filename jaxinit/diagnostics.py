@@ -32,7 +32,7 @@ def kernel_norms(
         >>> {name: float(norm) for name, norm in kernel_norms(params).items()}
         {'conv1': 4.0}
     """
-    chosen = network_layers.of(params, network).select(layers)
+    chosen = network_layers.of(params, network, shapes=False).select(layers)
     found = zip(chosen, kernels.get_all(params, chosen), strict=True)
     parts = {layer.name: network_layers.live_part(kernel, layer, live) for layer, kernel in found}
     return {name: jnp.linalg.norm(_wide(part)) for name, part in parts.items()}
@@ -40,7 +40,7 @@ def kernel_norms(
 
 def _wide(kernel: Array) -> Float[Array, " n"]:
     """As a vector, of no less than float32: squares of half precision overflow at 256."""
-    vector = kernel.ravel()
+    vector = jnp.abs(kernel.ravel()) if jnp.iscomplexobj(kernel) else kernel.ravel()
     return vector if vector.dtype == jnp.float64 else vector.astype(jnp.float32)
 
 
@@ -67,12 +67,12 @@ def kernel_angles(
         network: Its convolutions (`jaxinit.trace`); `jaxinit.ResNet18`'s does without.
 
     Example:
-        >>> before = {"conv1": {"kernel": jnp.array([1.0, 0.0]).reshape(1, 1, 1, 2)}}
-        >>> after = {"conv1": {"kernel": jnp.array([0.0, 3.0]).reshape(1, 1, 1, 2)}}
+        >>> before = {"conv1": {"kernel": jnp.array([1.0, 0.0]).reshape(2, 1, 1, 1)}}
+        >>> after = {"conv1": {"kernel": jnp.array([0.0, 3.0]).reshape(2, 1, 1, 1)}}
         >>> {name: round(float(a), 3) for name, a in kernel_angles(before, after).items()}
         {'conv1': 90.0}
     """
-    chosen = network_layers.of(before, network).select(layers)
+    chosen = network_layers.of(before, network, shapes=False).select(layers)
 
     def angle(layer: network_layers.Layer) -> Float[Array, ""]:
         one, other = (

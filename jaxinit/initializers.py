@@ -7,7 +7,7 @@ vmapped over keys; `functools.partial(init, network=network)` is a function of k
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -38,6 +38,9 @@ def chain(*initializers: ParamsInitializer | PlainInitializer) -> ParamsInitiali
         >>> init(jax.random.key(0), params)["conv1"]["kernel"].shape
         (7, 7, 3, 64)
     """
+    for initializer in initializers:
+        if _takes(initializer, "shape"):
+            raise ValueError("chain takes initialisers of whole trees: wrap this one in per_layer")
 
     def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
         for step_key, initializer in zip(
@@ -55,10 +58,18 @@ def run(
     """Calls an initialiser with the network, if there is one and it takes it."""
     if network is None:
         return initializer(key, params)
-    taken = inspect.signature(initializer).parameters.values()
-    if any(p.name == "network" or p.kind == p.VAR_KEYWORD for p in taken):
+    if _takes(initializer, "network"):
         return initializer(key, params, network=network)
     return initializer(key, params)
+
+
+def _takes(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function has a parameter of this name, or takes any."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # of what has no signature
+        return False
+    return any(own.name == name or own.kind == own.VAR_KEYWORD for own in parameters)
 
 
 def changed(
@@ -113,6 +124,8 @@ def per_layer(initializer: Initializer, layers: Layers = None) -> ParamsInitiali
             gets a key of its own. Those of `jax.nn.initializers` do.
         layers: Which convolutions (see `Network.select`); None means all main layers.
     """
+    if _takes(initializer, "network"):
+        raise ValueError("per_layer takes (key, shape, dtype) initialisers: compose this by chain")
     return fill_layers(
         lambda key, layer, kernel: initializer(key, kernel.shape, kernel.dtype), layers
     )
@@ -137,10 +150,20 @@ def fill_layers(
             # The key depends on the layer's place in the network, not on which others are chosen.
             layer_key = jax.random.fold_in(key, known.place(layer))
             if (made := make(layer_key, layer, kernel)) is not None:
-                new[layer] = made
+                new[layer] = _checked(made, layer, kernel)
         return kernels.put(params, new)
 
     return init
+
+
+def _checked(made: Any, layer: Layer, kernel: Array) -> Array:
+    if not hasattr(made, "shape") or tuple(made.shape) != kernel.shape:
+        what = f"shape {tuple(made.shape)}" if hasattr(made, "shape") else type(made).__name__
+        raise ValueError(
+            f"the initialiser made {what} for layer {layer.name}, whose kernel has the shape "
+            f"{kernel.shape}: it must be called with (key, shape, dtype) and return an array"
+        )
+    return jnp.asarray(made)
 
 
 def unchanged() -> ParamsInitializer:
@@ -157,22 +180,22 @@ def default() -> ParamsInitializer:
     """Draws convolutions and linear layers anew as torchvision's ResNet does.
 
     Convolutions, shortcuts included: He-normal with fan-out, N(0, 2 / (taps·c_out)). Linear layers:
-    uniform ±1/√fan_in. Biases beside either: uniform ±1/√fan_in. Scales of normalisations: 1, or 0
-    where all of it is 0, as in residual branches that start so; their biases: 0. All other
-    parameters, and kernels that no convolution or linear layer is known by, stay as they are:
-    `changed` lists what does not.
+    uniform ±1/√fan_in. Biases beside either: uniform ±1/√fan_in. Normalisations, which are known by
+    a scale and a shift of one shape in a module of their own: scale 1, or 0 where all of it is 0,
+    as in residual branches that start so, and shift 0. All other parameters stay as they are, and
+    so do kernels that no convolution or linear layer is known by: `changed` lists what does not.
     """
 
     def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
         known = network_layers.of(params, network)
         convolutions: dict[Path, list[Layer]] = {}
         for layer in known.layers:
-            if layer.path:
+            if layer.path is not None:
                 convolutions.setdefault(layer.path, []).append(layer)
         fans = _fans(known)
         with_paths, structure = jax.tree_util.tree_flatten_with_path(params)
         paths = [kernels.plain_path(path) for path, _ in with_paths]
-        numbers = _numbers(paths)
+        numbers, norms = _numbers(paths), _norms(kernels.leaves(params))
         fresh = []
         for path, (_, leaf) in zip(paths, with_paths, strict=True):
             leaf_key = key
@@ -181,7 +204,7 @@ def default() -> ParamsInitializer:
             if path in convolutions:
                 fresh.append(_default_kernels(leaf_key, leaf, convolutions[path]))
             else:
-                fresh.append(_default_leaf(leaf_key, path, leaf, fans))
+                fresh.append(_default_leaf(leaf_key, path, leaf, fans, norms))
         return jax.tree_util.tree_unflatten(structure, fresh)
 
     return init
@@ -191,7 +214,7 @@ def _fans(network: Network) -> dict[tuple[Path, str], int]:
     """The fan-in of the biases and kernels of each module that are drawn uniformly."""
     fans = {}
     for layer in network.layers:
-        if layer.path:
+        if layer.path is not None:
             fans[network_layers.module(layer.path), "bias"] = int(np.prod(layer.shape[:-1]))
     for dense in network.dense:
         module = network_layers.module(dense.path)
@@ -217,6 +240,7 @@ def _sibling(part: str | int) -> tuple[bool, str | int]:
 
 
 def _default_kernels(key: PRNGKey, leaf: Any, own: Sequence[Layer]) -> Array:
+    kernels.check_floating(leaf, own[0].path or ())
     if own[0].view == ():
         return kernels.like(modules.he_normal_fan_out(key, own[0].shape, leaf.dtype), leaf)
     tree = {"leaf": leaf}
@@ -228,19 +252,43 @@ def _default_kernels(key: PRNGKey, leaf: Any, own: Sequence[Layer]) -> Array:
     return kernels.put(tree, new)["leaf"]
 
 
-def _default_leaf(key: PRNGKey, path: Path, leaf: Any, fans: Mapping[tuple[Path, str], int]) -> Any:
+_SCALES, _SHIFTS = ("scale", "weight"), ("bias", "offset", "b")
+
+
+def _norms(found: Mapping[Path, Any]) -> dict[Path, float]:
+    """What the scales and shifts of normalisations start at: pairs of one shape in a module."""
+    modules: dict[Path, list[Path]] = {}
+    for path in found:
+        modules.setdefault(network_layers.module(path), []).append(path)
+    starts = {}
+    for own in modules.values():
+        names = {network_layers.leaf_name(path): path for path in own}
+        scale = next((names[name] for name in _SCALES if name in names), None)
+        shift = next((names[name] for name in _SHIFTS if name in names), None)
+        if scale is None or shift is None or np.shape(found[scale]) != np.shape(found[shift]):
+            continue
+        if max(np.shape(found[scale]), default=0) == np.size(found[scale]):  # one a channel
+            starts[scale], starts[shift] = 1.0, 0.0
+    return starts
+
+
+def _default_leaf(
+    key: PRNGKey,
+    path: Path,
+    leaf: Any,
+    fans: Mapping[tuple[Path, str], int],
+    norms: Mapping[Path, float],
+) -> Any:
     name = network_layers.leaf_name(path)
     name = "bias" if name == "b" else name  # as Haiku has it
     fan = fans.get((network_layers.module(path), name))
     if fan is not None:
         uniform = modules.uniform_fan_in(fan)
         return kernels.like(uniform(key, leaf.shape, leaf.dtype), leaf)
-    if name == "scale":
-        one = jnp.where(jnp.any(leaf != 0), jnp.ones((), leaf.dtype), jnp.zeros((), leaf.dtype))
-        return kernels.like(jnp.full_like(leaf, one), leaf)
-    if name == "bias" and np.ndim(leaf) == 1:
-        return jnp.zeros_like(leaf)
-    return leaf
+    if path not in norms:
+        return leaf
+    start = jnp.full(leaf.shape, norms[path], leaf.dtype)
+    return kernels.like(jnp.where(jnp.any(leaf != 0), start, jnp.zeros_like(start)), leaf)
 
 
 def pretrained(source: Params, layers: Layers = None) -> ParamsInitializer:
@@ -255,6 +303,8 @@ def pretrained(source: Params, layers: Layers = None) -> ParamsInitializer:
     Raises:
         ValueError: The source lacks a parameter or has another shape there (when applied).
     """
+    if not jax.tree_util.tree_leaves(source) or isinstance(source, str):
+        raise ValueError("pretrained needs the parameters of a network: a tree of arrays")
     if layers is not None:
         return fill_layers(lambda key, layer, kernel: _same_shape(source, layer, kernel), layers)
 
@@ -323,7 +373,7 @@ def _source_kernel(source: Params, layer: Layer, whose: str) -> Array:
         ) from None
 
 
-def whole_filters(sources: Sequence[Params], layers: Layers = None) -> ParamsInitializer:
+def whole_filters(sources: Params | Iterable[Params], layers: Layers = None) -> ParamsInitializer:
     """Draws each output channel's filter whole, with all its input channels, from trained networks.
 
     Input channels mean the same in all networks only in the first layer, where colours are; deeper,
@@ -331,7 +381,7 @@ def whole_filters(sources: Sequence[Params], layers: Layers = None) -> ParamsIni
     (`jaxinit.alignment`).
 
     Args:
-        sources: Parameters of trained networks. Any that NumPy makes arrays of do.
+        sources: Parameters of trained networks, or of one. Any that NumPy makes arrays of do.
         layers: Which convolutions (see `Network.select`); None means all main layers.
 
     Raises:
@@ -345,6 +395,7 @@ def whole_filters(sources: Sequence[Params], layers: Layers = None) -> ParamsIni
         >>> float(made["conv1"]["kernel"].sum())
         72.0
     """
+    sources = banks.listed(sources)
     if not sources:
         raise ValueError("whole_filters needs at least one trained network")
 
@@ -373,7 +424,9 @@ def scaled(factor: float | Array, layers: Layers = None) -> ParamsInitializer:
     )
 
 
-def clustered_kernel(bank: banks.FilterBank, layer: str | int | float | None = None) -> Initializer:
+def clustered_kernel(
+    bank: banks.FilterBank, layer: str | int | float | np.number | None = None
+) -> Initializer:
     """Makes kernels of slices drawn from a bank; fits `kernel_init=`.
 
     Args:

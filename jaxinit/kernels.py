@@ -25,29 +25,38 @@ class Transpose:
 
     axes: tuple[int, ...]
 
+    def shape(self, before: tuple[int, ...]) -> tuple[int, ...]:
+        """Tells what becomes of a shape."""
+        return tuple(before[axis] for axis in self.axes)
+
     def apply(self, array: Any) -> Any:
-        """Takes the step."""
-        return jnp.transpose(array, self.axes)
+        """Takes the step, of an array of NumPy or JAX."""
+        return array.transpose(self.axes)
 
     def put(self, array: Any, value: Any) -> Any:
         """Returns what `apply` makes `value` of; `array` is what it was."""
         del array
-        return jnp.transpose(value, tuple(int(axis) for axis in np.argsort(self.axes)))
+        return value.transpose(tuple(int(axis) for axis in np.argsort(self.axes)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Reshape:
     """Splits or merges axes."""
 
-    shape: tuple[int, ...]
+    after: tuple[int, ...]
+
+    def shape(self, before: tuple[int, ...]) -> tuple[int, ...]:
+        """Tells what becomes of a shape."""
+        del before
+        return self.after
 
     def apply(self, array: Any) -> Any:
-        """Takes the step."""
-        return jnp.reshape(array, self.shape)
+        """Takes the step, of an array of NumPy or JAX."""
+        return array.reshape(self.after)
 
     def put(self, array: Any, value: Any) -> Any:
         """Returns what `apply` makes `value` of; `array` is what it was."""
-        return jnp.reshape(value, array.shape)
+        return value.reshape(array.shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,14 +65,19 @@ class Flip:
 
     axes: tuple[int, ...]
 
+    def shape(self, before: tuple[int, ...]) -> tuple[int, ...]:
+        """Tells what becomes of a shape."""
+        return before
+
     def apply(self, array: Any) -> Any:
-        """Takes the step."""
-        return jnp.flip(array, self.axes)
+        """Takes the step, of an array of NumPy or JAX."""
+        turned = range(array.ndim)
+        return array[tuple(slice(None, None, -1 if axis in self.axes else 1) for axis in turned)]
 
     def put(self, array: Any, value: Any) -> Any:
         """Returns what `apply` makes `value` of; `array` is what it was."""
         del array
-        return jnp.flip(value, self.axes)
+        return self.apply(value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +91,13 @@ class Part:
     def _slices(self) -> tuple[slice, ...]:
         return tuple(map(slice, self.starts, self.stops, self.strides))
 
+    def shape(self, before: tuple[int, ...]) -> tuple[int, ...]:
+        """Tells what becomes of a shape."""
+        slices = zip(before, self._slices(), strict=True)
+        return tuple(len(range(*own.indices(side))) for side, own in slices)
+
     def apply(self, array: Any) -> Any:
-        """Takes the step."""
+        """Takes the step, of an array of NumPy or JAX."""
         return array[self._slices()]
 
     def put(self, array: Any, value: Any) -> Any:
@@ -94,8 +113,8 @@ class Stored(Protocol):
     """Where a kernel lies: its leaf's path, and how the leaf becomes the kernel."""
 
     @property
-    def path(self) -> Path:
-        """Of the leaf."""
+    def path(self) -> Path | None:
+        """Of the leaf; None where none holds the kernel."""
         ...
 
     @property
@@ -128,7 +147,7 @@ def simplified(view: View, shape: tuple[int, ...]) -> View:
             step = Transpose(tuple(last.axes[axis] for axis in step.axes))
         if isinstance(step, Transpose) and step.axes == tuple(range(len(step.axes))):
             continue
-        if isinstance(step, Reshape) and step.shape == before:
+        if isinstance(step, Reshape) and step.after == before:
             continue
         if isinstance(step, Part) and shape_after((step,), before) == before:
             continue
@@ -138,13 +157,22 @@ def simplified(view: View, shape: tuple[int, ...]) -> View:
 
 def shape_after(view: View, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of what a view makes of a leaf of this shape."""
+    for step in view:
+        shape = step.shape(shape)
+    return shape
 
-    def through(leaf: Any) -> Any:
-        for step in view:
-            leaf = step.apply(leaf)
-        return leaf
 
-    return jax.eval_shape(through, jax.ShapeDtypeStruct(shape, jnp.float32)).shape
+def entries(view: View, shape: tuple[int, ...]) -> np.ndarray:
+    """Which numbers of a leaf, counted in rows, a view shows, and where."""
+    numbers: Any = np.arange(int(np.prod(shape)), dtype=np.int32).reshape(shape)
+    for step in view:
+        numbers = step.apply(numbers)
+    return numbers
+
+
+def sides(size: Sequence[int]) -> str:
+    """Writes a size: "3×3"."""
+    return "×".join(map(str, size))
 
 
 def leaves(params: Any) -> dict[Path, Any]:
@@ -153,8 +181,12 @@ def leaves(params: Any) -> dict[Path, Any]:
 
 
 def plain_path(path: Sequence[Any]) -> Path:
-    """Makes strings and numbers of JAX's keys."""
-    return tuple(_plain_key(key) for key in path)
+    """Makes strings and numbers of JAX's keys, without what boxes add to a leaf's own.
+
+    The boxes are `nn.Partitioned` and the variables of NNX, whose only child is called `value`.
+    """
+    boxed = len(path) > 1 and getattr(path[-1], "name", None) == "value"
+    return tuple(_plain_key(key) for key in (path[:-1] if boxed else path))
 
 
 def _plain_key(key: Any) -> str | int:
@@ -201,17 +233,15 @@ def put(params: Any, kernels: Mapping[Any, Array]) -> Any:
     changed: dict[Path, Any] = {}
     for layer, kernel in kernels.items():
         leaf = changed[layer.path] if layer.path in changed else _leaf(found, layer)
-        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-            raise ValueError(
-                f"{'/'.join(map(str, layer.path))} holds numbers of type {leaf.dtype}: only "
-                "kernels of floating point can be filled"
-            )
+        check_floating(leaf, layer.path)
         changed[layer.path] = _put(leaf, layer.view, kernel.astype(_dtype(leaf)))
     new = [like(changed[path], leaf) if path in changed else leaf for path, leaf in found.items()]
     return jax.tree_util.tree_unflatten(structure, new)
 
 
 def _leaf(found: Mapping[Path, Any], layer: Stored) -> Any:
+    if layer.path is None:
+        raise ValueError("the kernel is computed from others, so that no leaf holds it")
     if layer.path not in found:
         raise ValueError(
             f"the tree has no {'/'.join(map(str, layer.path))}: trace the network with the "
@@ -221,6 +251,11 @@ def _leaf(found: Mapping[Path, Any], layer: Stored) -> Any:
 
 
 def _view(leaf: Any, layer: Stored) -> Array:
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        raise ValueError(
+            f"{'/'.join(map(str, layer.path or ()))} has a shape but no numbers: give arrays, or "
+            "call this under jax.eval_shape"
+        )
     array = gathered(leaf if isinstance(leaf, jax.Array) else jnp.asarray(np.asarray(leaf)))
     for step in layer.view:
         array = step.apply(array)
@@ -236,8 +271,21 @@ def _put(leaf: Any, view: View, value: Array) -> Array:
     return first.put(leaf, inner)
 
 
-def _explicit(array: Any) -> jax.sharding.NamedSharding | None:
-    """How an array is laid out on a mesh whose axes are part of its type."""
+def check_floating(leaf: Any, path: Path) -> None:
+    """Refuses kernels of integers and complex numbers.
+
+    Raises:
+        ValueError: Says which it is.
+    """
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+        raise ValueError(
+            f"{'/'.join(map(str, path))} holds numbers of type {leaf.dtype}: only kernels of "
+            "floating point can be filled, measured or clustered"
+        )
+
+
+def explicit(array: Any) -> jax.sharding.NamedSharding | None:
+    """How an array is laid out on a mesh whose axes are part of its type; None elsewhere."""
     if not isinstance(array, jax.Array):
         return None
     sharding = jax.typeof(array).sharding
@@ -247,7 +295,7 @@ def _explicit(array: Any) -> jax.sharding.NamedSharding | None:
 
 def gathered(array: Any) -> Any:
     """Takes an array together whose layout on a mesh is part of its type, so that it computes."""
-    sharding = _explicit(array)
+    sharding = explicit(array)
     if sharding is None or all(part is None for part in sharding.spec):
         return array
     return jax.sharding.reshard(array, jax.sharding.PartitionSpec(*(None,) * array.ndim))
@@ -260,7 +308,7 @@ def _dtype(leaf: Any) -> Any:
 def like(value: Array, leaf: Any) -> Array:
     """Gives an array the dtype and sharding of the leaf that it replaces."""
     value = value.astype(_dtype(leaf))
-    if (sharding := _explicit(leaf)) is not None:
+    if (sharding := explicit(leaf)) is not None:
         return jax.sharding.reshard(value, sharding)
     concrete = not isinstance(value, Tracer) and not isinstance(leaf, Tracer)
     if concrete and isinstance(leaf, jax.Array) and leaf.sharding != value.sharding:

@@ -10,9 +10,10 @@ import dataclasses
 import fnmatch
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxinit import kernels
@@ -37,7 +38,7 @@ class Layer:
     Attributes:
         name: The path of its module joined by "/", "layer1_0/conv1"; "[2]" follows where it is the
             third of a stack; the whole path where a module has several kernels.
-        path: Of the leaf that holds the kernel; empty where none does.
+        path: Of the leaf that holds the kernel; None where none does.
         view: How the leaf becomes the kernel.
         shape: Of the kernel (spatial …, in, out); of grouped ones `in` is that of one group.
         stride: Along each spatial axis; None where the network was not traced.
@@ -46,14 +47,16 @@ class Layer:
         input_dilation: Above 1 in transposed convolutions; None likewise.
         groups: Number of feature groups; 1 where the network was not traced.
         input_size: Of the first call, along each spatial axis; None likewise.
-        calls: How often it is called.
+        calls: How many places of the program call it.
         live: First tap, and one past the last, that ever meet data along each spatial axis.
         computed_from: The leaves that a kernel is computed from which is no leaf itself, as with
-            weight normalisation: it cannot be filled. Empty for all others.
+            weight normalisation, or shares some of its numbers with another layer: it cannot be
+            filled. Empty for all others.
+        stored: Shape of the leaf.
     """
 
     name: str
-    path: Path
+    path: Path | None
     view: View
     shape: tuple[int, ...]
     stride: tuple[int, ...] | None = None
@@ -65,6 +68,7 @@ class Layer:
     calls: int = 1
     live: tuple[tuple[int, int], ...] | None = None
     computed_from: tuple[str, ...] = ()
+    stored: tuple[int, ...] = ()
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -85,7 +89,7 @@ class Layer:
     def layout(self) -> str:
         """The order of the leaf's axes, "HWIO" or "OIHW"; "" where they were split or stacked."""
         letters = {1: "WIO", 2: "HWIO", 3: "DHWIO"}.get(len(self.size), "")
-        if not letters or not self.path or len(self.view) > 1:
+        if not letters or self.path is None or len(self.view) > 1:
             return ""
         if not self.view:
             return letters
@@ -127,13 +131,15 @@ Layers = (
     | np.integer
     | slice
     | str
+    | Layer
     | Predicate
-    | Sequence[int | np.integer | str]
+    | Sequence[int | np.integer | str | Layer]
     | np.ndarray
     | None
 )
 
 
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Network:
     """The convolutions and linear layers of a network: a hashable value, static under `jit`.
@@ -152,6 +158,12 @@ class Network:
 
     layers: tuple[Layer, ...]
     dense: tuple[Dense, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [layer.name for layer in self.layers]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two kernels are called {twice!r}: rename one of them")
 
     @property
     def main(self) -> tuple[Layer, ...]:
@@ -224,10 +236,7 @@ class Network:
         main = self.main
         if layers is None:
             if not main:
-                raise ValueError(
-                    "the network has no convolution with more than one tap"
-                    + (f": {self._known()}" if self.layers else "")
-                )
+                raise ValueError(f"there is no layer to choose: {self._known()}")
             return main
         if isinstance(layers, bool):
             raise TypeError("layers must be a number, a slice, names or a predicate, not a bool")
@@ -243,8 +252,15 @@ class Network:
                 raise ValueError("layers are in the order of calls: give a slice that goes forward")
             return main[layers]
         if callable(layers):
-            return tuple(layer for layer in self.layers if layers(layer))
-        several = [layers] if isinstance(layers, str) else list(layers)
+            chosen = tuple(layer for layer in self.layers if layers(layer))
+            if not chosen:
+                raise ValueError(f"the predicate holds for no layer: {self._known()}")
+            return chosen
+        if isinstance(layers, float):
+            raise TypeError(
+                f"layers={layers} must be a whole number, a slice, names or a predicate"
+            )
+        several = [layers] if isinstance(layers, str | Layer) else list(layers)
         names = {name for one in several for name in self._named(one, main)}
         return tuple(layer for layer in self.layers if layer.name in names)
 
@@ -252,6 +268,10 @@ class Network:
         if isinstance(one, int | np.integer) and not isinstance(one, bool):
             if -len(main) <= one < len(main):
                 return [main[int(one)].name]
+        elif isinstance(one, Layer):
+            if one in self.layers:
+                return [one.name]
+            one = one.name
         elif isinstance(one, str):
             every = [layer.name for layer in self.layers]
             found = [one] if one in every else fnmatch.filter(every, one)
@@ -261,6 +281,8 @@ class Network:
 
     def _known(self) -> str:
         main = f"its {len(self.names)} main layers are {', '.join(self.names)}"
+        if not self.names:
+            main = "the network has no convolution with more than one tap"
         others = [layer.name for layer in self.layers if not layer.is_main]
         return main + (f"; 1×1 are {', '.join(others)}" if others else "")
 
@@ -276,10 +298,12 @@ class Network:
 
 
 def _row(layer: Layer) -> tuple[str, ...]:
-    def sides(numbers: Iterable[int] | None) -> str:
-        return "?" if numbers is None else "×".join(map(str, numbers))
+    def sides(numbers: Sequence[int] | None) -> str:
+        return "?" if numbers is None else kernels.sides(numbers)
 
-    leaf = "/".join(map(str, layer.path)) or f"computed from {', '.join(layer.computed_from)}"
+    leaf = f"computed from {', '.join(layer.computed_from)}"
+    if layer.path is not None:
+        leaf = "/".join(map(str, layer.path)) or "(the whole)"
     live = [stop - start for start, stop in layer.live or ()]
     return (
         layer.name,
@@ -309,13 +333,17 @@ def declare(params: Any, names: Sequence[str], *, layout: str = "HWIO") -> Netwo
         ValueError: A name that no leaf has, or a leaf of another rank than the layout.
     """
     spatial = [axis for axis, letter in enumerate(layout) if letter not in "IO"]
-    if sorted(layout.replace("I", "").replace("O", "") + "IO") != sorted(layout) or not spatial:
+    if sorted(layout.replace("I", "").replace("O", "") + "IO") != sorted(layout) or (
+        not spatial or len(set(layout)) < len(layout)
+    ):
         raise ValueError(f"layout={layout!r} must have one I, one O and a letter a spatial axis")
     order = (*spatial, layout.index("I"), layout.index("O"))
     found = {}
     for path, leaf in kernels.leaves(params).items():
         found[module_name(path)] = found["/".join(map(str, path))] = (path, tuple(np.shape(leaf)))
     layers = []
+    if isinstance(names, str):
+        raise ValueError(f"names must be a list of names, not the text {names!r}")
     for name in names:
         if name not in found:
             raise ValueError(f"no leaf is called {name!r}: there are {', '.join(sorted(found))}")
@@ -325,30 +353,26 @@ def declare(params: Any, names: Sequence[str], *, layout: str = "HWIO") -> Netwo
                 f"{name} has the shape {shape}, which is not {len(layout)} axes as in {layout}"
             )
         view = kernels.simplified((kernels.Transpose(order),), shape)
-        layers.append(Layer(name, path, view, tuple(shape[axis] for axis in order)))
+        if layout == "HWIO":
+            kernels.check_channels_last(shape)
+        layers.append(Layer(name, path, view, tuple(shape[axis] for axis in order), stored=shape))
     return Network(tuple(layers))
 
 
 def module(path: Path) -> Path:
     """The path of the module that a leaf belongs to."""
-    return _unboxed(path)[:-1]
+    return path[:-1]
 
 
 def leaf_name(path: Path) -> str:
     """Names a leaf within its module: "kernel", "bias"."""
-    return str((_unboxed(path) or ("",))[-1])
+    return str(path[-1]) if path else ""
 
 
 def module_name(path: Path) -> str:
     """Names a leaf by its module where its own name says no more than that it is a kernel."""
-    own = _unboxed(path)
-    named = len(own) > 1 and own[-1] in _KERNEL_NAMES
-    return "/".join(map(str, own[:-1] if named else own))
-
-
-def _unboxed(path: Path) -> Path:
-    """Without the last part that `nn.Partitioned` and the variables of NNX add."""
-    return path[:-1] if len(path) > 1 and path[-1] == "value" else path
+    named = len(path) > 1 and path[-1] in _KERNEL_NAMES
+    return "/".join(map(str, path[:-1] if named else path))
 
 
 # What the modules of `jaxinit.models.resnet` call their parameters: names that tell their order.
@@ -358,13 +382,14 @@ _OURS = re.compile(
 )
 
 
-def of(params: Any, network: Network | None = None) -> Network:
+def of(params: Any, network: Network | None = None, *, shapes: bool = True) -> Network:
     """Returns the convolutions of a tree of parameters.
 
     Args:
         params: A tree of parameters; shapes suffice.
         network: Traced, if it was. Only the trees of `jaxinit.models.resnet` do without: their
             names tell the order of their layers.
+        shapes: Whether leaves must have the shapes that they were traced with.
 
     Raises:
         ValueError: No network is given and the order is not certain, or it is of another tree.
@@ -377,10 +402,19 @@ def of(params: Any, network: Network | None = None) -> Network:
         )
     found = kernels.leaves(params)
     for layer in network.layers:
-        if layer.path and layer.path not in found:
+        if layer.path is None:
+            continue
+        name = "/".join(map(str, layer.path)) or "the kernel"
+        if layer.path not in found:
             raise ValueError(
-                f"the network was traced with other parameters: this tree has no "
-                f"{'/'.join(map(str, layer.path))}; trace it with the tree that is to be filled"
+                f"the network was traced with other parameters: this tree has no {name}; trace it "
+                "with the tree that is to be filled"
+            )
+        shape = tuple(np.shape(found[layer.path]))
+        if shapes and shape != layer.stored:
+            raise ValueError(
+                f"the network was traced with other parameters: {name} has the shape {shape} here "
+                f"and {layer.stored} there; trace it with the tree that is to be filled"
             )
     return network
 
@@ -398,7 +432,7 @@ def _ours(params: Any) -> Network:
                 raise ValueError(
                     f"{name} has the shape {shape}, which is not (height, width, in, out): {_HOW}"
                 )
-            layers.append(Layer(module_name(names[name]), names[name], (), shape))
+            layers.append(Layer(module_name(names[name]), names[name], (), shape, stored=shape))
     head = names.get("fc/kernel")
     dense = () if head is None else (Dense("fc", head, (), tuple(found[head].shape)),)
     return Network(tuple(layers), dense)

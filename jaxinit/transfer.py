@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxinit import banks
+from jaxinit import banks, kernels
 from jaxinit.layers import Layer, Layers, Network
 
 # Which layer of a bank fills which layer of a network: by name, by relative depth, or as told.
@@ -92,8 +92,13 @@ def _of_name(
     if wanted is None or wanted not in bank.kernel_sizes:
         if missing == "keep":
             return None
+        if wanted is None:
+            raise ValueError(
+                f"match= says nothing of layer {layer.name!r}: name a layer of the bank, choose "
+                'layers=, or leave it with missing="keep"'
+            )
         raise ValueError(
-            f"the bank has no layer {layer.name!r}: it has {', '.join(bank.kernel_sizes)}; "
+            f"the bank has no layer {wanted!r}: it has {', '.join(bank.kernel_sizes)}; "
             'match="depth" takes layers by their relative depth, missing="keep" leaves this one'
         )
     size: tuple[int, ...] = tuple(bank.kernel_sizes[wanted])
@@ -105,9 +110,9 @@ def _of_name(
 
 
 def _wrong_size(layer: Layer, what: str, size: Sequence[int] | None) -> str:
-    have = "" if size is None else f", whose slices are {_sides(size)}"
+    have = "" if size is None else f", whose slices are {kernels.sides(size)}"
     return (
-        f"{layer.name} has a kernel of {_sides(layer.size)}, and the bank has {what}{have}: "
+        f"{layer.name} has a kernel of {kernels.sides(layer.size)}, and the bank has {what}{have}: "
         'missing="keep" leaves it as it is, missing="resample" takes slices of another size'
     )
 
@@ -132,7 +137,7 @@ def _nearest(number: int, of: int, to: int) -> int:
 
 
 def at_depth(
-    bank: banks.FilterBank, size: tuple[int, ...], layer: int | float | None
+    bank: banks.FilterBank, size: tuple[int, ...], layer: int | float | np.number | None
 ) -> tuple[banks.FilterBank, str]:
     """Finds the layer of a bank that has a kernel size at a depth (see `clustered_kernel`).
 
@@ -144,22 +149,23 @@ def at_depth(
     """
     same = [name for name, own in bank.kernel_sizes.items() if tuple(own) == tuple(size)]
     if not same:
-        sizes = sorted({_sides(own) for own in bank.kernel_sizes.values()})
+        sizes = sorted({kernels.sides(own) for own in bank.kernel_sizes.values()})
         raise ValueError(
-            f"the bank has no layer whose slices are {_sides(size)}: it has {', '.join(sizes)}"
+            f"the bank has no layer whose slices are {kernels.sides(size)}: it has "
+            f"{', '.join(sizes)}"
         )
     if layer is None:
         return _together(bank, same), same[0]
-    if isinstance(layer, float):
+    if isinstance(layer, float | np.floating):
         if not 0 <= layer <= 1:
             raise ValueError(f"depth {layer} is out of range: say 0.0 (first) to 1.0 (last)")
         return bank, same[round(layer * (len(same) - 1))]
     if not -len(same) <= layer < len(same):
         raise ValueError(
             f"layer {layer} is out of range: {len(same)} layers of the bank have slices of "
-            f"{_sides(size)}, so say {-len(same)} to {len(same) - 1}"
+            f"{kernels.sides(size)}, so say {-len(same)} to {len(same) - 1}"
         )
-    return bank, same[layer]
+    return bank, same[int(layer)]
 
 
 def _together(bank: banks.FilterBank, names: Sequence[str]) -> banks.FilterBank:
@@ -236,7 +242,3 @@ def _resampling(before: int, after: int) -> Float[np.ndarray, "after before"]:
             kept[half] /= 2
             kept[after - half] = kept[half]
     return np.fft.ifft(kept, axis=0).real * np.sqrt(after / before)
-
-
-def _sides(size: Sequence[int]) -> str:
-    return "×".join(map(str, size))

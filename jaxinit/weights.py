@@ -114,6 +114,8 @@ def save_weights(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None
     if _format(path) == ".npz":
         held.remove(np.dtype(jnp.bfloat16))
     for name, array in arrays.items():
+        if not isinstance(name, str) or name == "file":
+            raise ValueError(f"an array in a file cannot be called {name!r}: give it another name")
         if array.dtype not in held:
             raise ValueError(
                 f"{name!r} is of {array.dtype}, which a {path.suffix} file cannot hold: convert it "

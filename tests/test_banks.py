@@ -79,18 +79,18 @@ def test_medoids_and_members_are_real_slices(distance):
 def test_representatives_by_hand():
     # 1×1 slices are numbers. Two clusters: {0, 1, 2.6} (mean 1.2, nearest 1) and {10, 12}.
     numbers = jnp.array([0.0, 1.0, 2.6, 10.0, 12.0])
-    tree = {"conv": {"kernel": numbers.reshape(1, 1, 5, 1)}}
+    tree = {"conv1": {"kernel": numbers.reshape(1, 1, 5, 1)}}
     expected = {"centroid": [1.2, 11], "medoid": [1, 10], "inverse": [1.2, 11]}
     for representative, values in expected.items():
-        made = banks.fit(KEY, [tree], clusters=2, representative=representative)
-        order = np.argsort(np.asarray(made.filters["conv"]).ravel())
+        made = banks.fit(KEY, [tree], clusters=2, representative=representative, layers="conv1")
+        order = np.argsort(np.asarray(made.filters["conv1"]).ravel())
         np.testing.assert_allclose(
-            np.asarray(made.filters["conv"]).ravel()[order], values, rtol=1e-6
+            np.asarray(made.filters["conv1"]).ravel()[order], values, rtol=1e-6
         )
-        np.testing.assert_array_equal(np.asarray(made.sizes["conv"])[order], [3, 2])
+        np.testing.assert_array_equal(np.asarray(made.sizes["conv1"])[order], [3, 2])
     members = banks.fit(
-        KEY, [tree], clusters=2, representative="member", members_per_cluster=3
-    ).filters["conv"]
+        KEY, [tree], clusters=2, representative="member", members_per_cluster=3, layers="conv1"
+    ).filters["conv1"]
     low, high = sorted(np.asarray(members)[..., 0].tolist(), key=sum)
     np.testing.assert_allclose(sorted(low), [0, 1, 2.6])  # each of them, once
     assert set(high) == {10.0, 12.0}  # fewer than three: one of them is repeated
@@ -108,11 +108,11 @@ def test_inverse_of_the_real_parts_is_the_symmetric_part_of_the_centroid():
 def test_magnitude_clusters_average_opposed_filters_towards_zero():
     x = np.random.default_rng(0).standard_normal(9).astype(np.float32)
     kernel = jnp.asarray(np.stack([x, -x] * 8)).reshape(16, 1, 3, 3).transpose(2, 3, 1, 0)
-    tree = {"conv": {"kernel": kernel}}
+    tree = {"conv1": {"kernel": kernel}}
     shrunk = banks.fit(KEY, [tree], clusters=1, distance="fourier")
-    np.testing.assert_allclose(shrunk.filters["conv"], 0, atol=1e-6)
+    np.testing.assert_allclose(shrunk.filters["conv1"], 0, atol=1e-6)
     kept = banks.fit(KEY, [tree], clusters=1, distance="fourier", representative="medoid")
-    np.testing.assert_allclose(np.abs(kept.filters["conv"][0, 0]), np.abs(x), rtol=1e-6)
+    np.testing.assert_allclose(np.abs(kept.filters["conv1"][0, 0]), np.abs(x), rtol=1e-6)
 
 
 def test_layers_do_not_depend_on_which_others_are_chosen(bank):

@@ -98,6 +98,35 @@ def run(program, *arguments, **settings):
     )
 
 
+SHARD_MAP = """
+import jax, jax.numpy as jnp, jaxinit
+from jax.sharding import AxisType, PartitionSpec as P
+
+mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,))
+conv = lambda x, w: jax.lax.conv_general_dilated(
+    x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+params = {name: jnp.ones((3, 3, 4, 4)) for name in "ab"}
+
+def apply(spec, params, x):
+    inner = lambda w, x: conv(x, w)
+    specs = {"in_specs": (spec, P("d")), "out_specs": P("d"), "check_vma": False}
+    over = jax.shard_map(inner, mesh=mesh, **specs)
+    return over(params["b"], conv(x, params["a"]))
+
+x = jnp.ones((4, 6, 6, 4))
+network = jaxinit.trace(lambda p, x: apply(P(), p, x), params, x)
+assert network.names == ("a", "b"), network.names
+split = jaxinit.trace(lambda p, x: apply(P(None, None, None, "d"), p, x), params, x)
+assert [bool(layer.computed_from) for layer in split.layers] == [False, True]
+print("all found")
+"""
+
+
+def test_kernels_under_shard_map():
+    done = run(SHARD_MAP, XLA_FLAGS="--xla_force_host_platform_device_count=4")
+    assert done.stdout.strip() == "all found", done.stderr[-3000:]
+
+
 @pytest.mark.parametrize("mode", ["auto", "explicit"])
 def test_shardings_on_four_devices(mode):
     done = run(PROGRAM, mode, XLA_FLAGS="--xla_force_host_platform_device_count=4")

@@ -119,7 +119,7 @@ def test_frozen_and_boxed_trees_stay_what_they_are(example):
         lambda p, x: conv.apply({"params": linen.unbox(p)}, x), boxed, IMAGES
     )  # fmt: skip
     made, changed = filled_with_ones(boxed, network)
-    assert changed == {"kernel/value"}
+    assert changed == {"kernel"}
     assert made["kernel"].names == (None, None, None, "model")
 
 
@@ -160,17 +160,29 @@ def test_layers_under_scan_are_each_their_own():
     assert float(default.std()) == pytest.approx((2 / (9 * 4)) ** 0.5, rel=0.15)
 
 
-def test_layers_under_vmap_are_one_grouped_convolution():
+@pytest.mark.parametrize("shared_input", [True, False])
+def test_layers_under_vmap_are_each_their_own(shared_input):
+    axes: Any = None if shared_input else 0
     body = linen.vmap(
-        linen.Conv, variable_axes={"params": 0}, split_rngs={"params": True}, axis_size=3
+        linen.Conv,
+        in_axes=axes,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        axis_size=3,
     )(4, (3, 3))
-    images = jnp.zeros((3, *IMAGES.shape))
+    images = jnp.zeros(IMAGES.shape if shared_input else (3, *IMAGES.shape))
     params = body.init(KEY, images)["params"]
     network = jaxinit.trace(lambda p, x: body.apply({"params": p}, x), params, images)
-    (layer,) = network.layers
-    assert (layer.groups, layer.shape) == (3, (3, 3, 3, 12))
+    assert network.names == ("kernel[0]", "kernel[1]", "kernel[2]")
+    assert {(layer.groups, layer.shape) for layer in network.layers} == {(1, (3, 3, 3, 4))}
+    np.testing.assert_array_equal(
+        kernels.get(params, network["kernel[1]"]), np.asarray(params["kernel"])[1]
+    )
     _, changed = filled_with_ones(params, network)
     assert changed == {"kernel"}
+    made = jaxinit.per_layer(jaxinit.centred_gabor_kernel(1.0))(KEY, params, network=network)
+    norms = jnp.square(made["kernel"]).sum((1, 2, 3, 4))
+    np.testing.assert_allclose(norms, 6.0, rtol=1e-5)
 
 
 class Autoencoder(linen.Module):
@@ -563,3 +575,196 @@ def test_pretrained_spares_the_head_by_its_place():
     np.testing.assert_array_equal(made["classifier"]["bias"], params["classifier"]["bias"])
     with pytest.raises(ValueError, match=r"give network=jaxinit\.trace"):
         jaxinit.pretrained(source)(KEY, params)
+
+
+# --- What must not pass silently ------------------------------------------------------------------
+
+
+def conv(x, w):
+    return jax.lax.conv_general_dilated(
+        x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def test_one_kernel_in_two_orders_is_one_layer():
+    """A tied decoder sees the encoder's kernel transposed and flipped."""
+    params = {"w": jax.random.normal(KEY, (3, 3, 3, 4))}
+
+    def apply(params, x):
+        x = conv(x, params["w"])
+        return jax.lax.conv_transpose(
+            x, params["w"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            transpose_kernel=True,
+        )  # fmt: skip
+
+    network = jaxinit.trace(apply, params, IMAGES)
+    assert [(layer.name, layer.shape, layer.calls) for layer in network.layers] == [
+        ("w", (3, 3, 3, 4), 2)
+    ]
+
+
+def test_parts_of_a_kernel_and_all_of_it_do_not_make_two_layers():
+    params = {"w": jnp.ones((3, 3, 3, 6))}
+
+    def slimmable(params, x):
+        return conv(x, params["w"][..., :2]).sum() + conv(x, params["w"]).sum()
+
+    network = jaxinit.trace(slimmable, params, IMAGES)
+    assert [bool(layer.computed_from) for layer in network.layers] == [False, True]
+    with pytest.raises(ValueError, match="is computed from w"):
+        jaxinit.gabor()(KEY, params, network=network)
+
+    def halves(params, x):
+        first, second = jnp.split(params["w"], 2, axis=-1)
+        return conv(x, first) + conv(x, second)
+
+    network = jaxinit.trace(halves, params, IMAGES)
+    assert network.names == ("w[0]", "w[1]")
+    made = jaxinit.gabor(["w[1]"])(KEY, params, network=network)["w"]
+    np.testing.assert_array_equal(made[..., :3], 1)
+    assert not (made[..., 3:] == 1).all()
+
+
+def test_casts_that_lose_the_numbers_and_other_orders_of_reshaping():
+    params = {"w": jax.random.normal(KEY, (9, 12))}
+
+    def quantised(params, x):
+        w = params["w"].reshape(3, 3, 3, 4)
+        return conv(x, w.astype(jnp.int8).astype(jnp.float32))
+
+    assert jaxinit.trace(quantised, params, IMAGES).layers[0].computed_from == ("w",)
+
+    def columns_first(params, x):
+        return conv(x, jnp.reshape(params["w"], (3, 3, 3, 4), order="F"))
+
+    (layer,) = jaxinit.trace(columns_first, params, IMAGES).layers
+    np.testing.assert_array_equal(
+        kernels.get(params, layer), np.asarray(params["w"]).reshape((3, 3, 3, 4), order="F")
+    )
+
+
+def test_all_parameters_through_one_barrier():
+    params = {"a": jnp.ones((3, 3, 3, 3)), "b": jnp.ones((3, 3, 3, 3))}
+
+    def apply(params, x):
+        params = jax.lax.optimization_barrier(params)
+        return conv(conv(x, params["b"]), params["a"])
+
+    assert jaxinit.trace(apply, params, IMAGES).names == ("b", "a")
+
+
+def test_two_kernels_of_one_name_are_refused():
+    kernel = jnp.ones((3, 3, 3, 3))
+    params = {"a": {"b": {"kernel": kernel}}, "a/b": {"kernel": kernel}}
+
+    def apply(params, x):
+        return conv(conv(x, params["a"]["b"]["kernel"]), params["a/b"]["kernel"])
+
+    with pytest.raises(ValueError, match="two kernels are called 'a/b/kernel': rename"):
+        jaxinit.trace(apply, params, IMAGES)
+    with pytest.raises(ValueError, match="two kernels are called 'a'"):
+        jaxinit.declare({"a": kernel}, ["a", "a"])
+
+
+def test_a_tree_of_other_shapes_than_the_traced_one_is_refused():
+    narrow, wide = ({"w": jnp.ones((3, 3, 3, n))} for n in (4, 8))
+    network = jaxinit.trace(lambda p, x: conv(x, p["w"]), narrow, IMAGES)
+    with pytest.raises(ValueError, match=r"w has the shape \(3, 3, 3, 8\) here and \(3, 3, 3, 4\)"):
+        jaxinit.default()(KEY, wide, network=network)
+
+
+@pytest.mark.parametrize(
+    ("initializer", "said"),
+    [
+        (lambda key, shape, dtype=None: jnp.ones((5, 5, 1, 1)), r"made shape \(5, 5, 1, 1\)"),
+        (jax.nn.initializers.he_normal, "made function .* must be called with"),
+        (lambda key, shape, dtype=None: None, "made NoneType"),
+    ],
+)
+def test_what_initializers_make_is_checked(initializer, said):
+    params = {"w": jnp.ones((3, 3, 3, 4))}
+    network = jaxinit.trace(lambda p, x: conv(x, p["w"]), params, IMAGES)
+    init = jaxinit.per_layer(initializer)
+    if "NoneType" in said:
+        assert init(KEY, params, network=network)["w"] is params["w"]
+        return
+    with pytest.raises(ValueError, match=said):
+        init(KEY, params, network=network)
+
+
+def test_initializers_of_the_other_kind_are_told_apart():
+    other: Any = jaxinit.gabor(layers=1)
+    with pytest.raises(ValueError, match="compose this by chain"):
+        jaxinit.per_layer(other)
+    with pytest.raises(ValueError, match="wrap this one in per_layer"):
+        jaxinit.chain(jaxinit.gabor_kernel)
+
+
+def test_a_network_is_static_under_jit():
+    params = {"w": jnp.ones((3, 3, 3, 4))}
+    network = jaxinit.trace(lambda p, x: conv(x, p["w"]), params, IMAGES)
+    init = jax.jit(jaxinit.chain(jax.jit(jaxinit.gabor())))
+    made = init(KEY, params, network=network)["w"]
+    expected = jaxinit.chain(jaxinit.gabor())(KEY, params, network=network)["w"]
+    np.testing.assert_allclose(made, expected, atol=1e-6)
+
+
+def test_a_bare_array_and_an_input_closed_over():
+    kernel = jax.random.normal(KEY, (3, 3, 3, 4))
+    network = jaxinit.trace(lambda w, x: conv(x, w), kernel, IMAGES)
+    assert network.names == ("kernel",)
+    assert not np.array_equal(jaxinit.default()(KEY, kernel, network=network), kernel)
+    params = {"c": {"kernel": kernel}, "h": {"kernel": jnp.ones((4, 2)), "bias": jnp.ones(2)}}
+    x = jnp.ones(IMAGES.shape)
+
+    def apply(params):
+        y = conv(x, params["c"]["kernel"]).mean((1, 2))
+        return y @ params["h"]["kernel"] + params["h"]["bias"][None]
+
+    network = jaxinit.trace(apply, params)
+    assert network.head is not None
+    changed = jaxinit.changed(jaxinit.default(), params, network=network)
+    assert changed == ("c/kernel", "h/bias", "h/kernel")
+
+
+def test_default_knows_normalisations_by_their_pairs():
+    params = {
+        "conv": {"value": jnp.ones((3, 3, 3, 4)), "bias": jnp.full(4, 3.0)},
+        "haiku": {"scale": jnp.full((1, 1, 1, 4), 6.0), "offset": jnp.full((1, 1, 1, 4), 5.0)},
+        "equinox": {"weight": jnp.full(4, 6.0), "bias": jnp.full(4, 5.0)},
+        "layer_scale": {"scale": jnp.full(4, 1e-6)},
+        "temperature": {"scale": jnp.asarray(0.07)},
+    }
+    network = jaxinit.trace(lambda p, x: conv(x, p["conv"]["value"]), params, IMAGES)
+    made = jaxinit.default()(KEY, params, network=network)
+    for name, (scale, shift) in {
+        "haiku": ("scale", "offset"),
+        "equinox": ("weight", "bias"),
+    }.items():
+        np.testing.assert_array_equal(made[name][scale], 1)
+        np.testing.assert_array_equal(made[name][shift], 0)
+    assert made["layer_scale"]["scale"] is params["layer_scale"]["scale"]
+    assert made["temperature"]["scale"] is params["temperature"]["scale"]
+    assert 0 < float(jnp.abs(made["conv"]["bias"]).max()) <= 27**-0.5
+
+
+def test_convolutions_inside_what_cannot_be_followed_are_refused():
+    params = {"w": jnp.ones((3, 3, 3, 3))}
+
+    def apply(params, x):
+        solve = lambda matvec, b: matvec(b)  # noqa: E731
+        return jax.lax.custom_linear_solve(lambda x: conv(x, params["w"]), x, solve, symmetric=True)
+
+    with pytest.raises(ValueError, match="inside custom_linear_solve, which cannot be followed"):
+        jaxinit.trace(apply, params, IMAGES)
+
+
+def test_live_taps_of_two_calls_are_those_of_either():
+    params = {"w": jnp.ones((3, 3, 3, 3))}
+
+    def apply(params, x):
+        return conv(x[:, :1, :1], params["w"]).sum() + conv(x[:, :1, :2], params["w"]).sum()
+
+    (layer,) = jaxinit.trace(apply, params, IMAGES).layers
+    assert layer.live == ((1, 2), (0, 3))
+    assert layer.calls == 2

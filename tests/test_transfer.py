@@ -92,7 +92,7 @@ def test_by_name_and_by_mapping():
     told = jaxinit.clustered(BANK, match={"z": "b", "y": "a"})
     assert numbers_of(told(KEY, params, network=network)) == {"z": 3, "y": 2}
     partial = {"z": "b"}
-    with pytest.raises(ValueError, match="the bank has no layer 'y'"):
+    with pytest.raises(ValueError, match="match= says nothing of layer 'y'"):
         jaxinit.clustered(BANK, match=partial)(KEY, params, network=network)
     kept = jaxinit.clustered(BANK, match=partial, missing="keep")
     assert jaxinit.changed(kept, params, network=network) == ("z/kernel",)

@@ -42,21 +42,42 @@ def output_size(size: int, taps: int, stride: int, padding: int) -> int:
     return (size + 2 * padding - taps) // stride + 1
 
 
-def live_taps(size: int, taps: int, stride: int, padding: int) -> tuple[int, int]:
+def live_taps(
+    size: int,
+    taps: int,
+    stride: int,
+    padding: int | tuple[int, int],
+    dilation: int = 1,
+    spread: int = 1,
+) -> tuple[int, int]:
     """The taps along one axis that meet data at some position; the others only see padding.
 
     Args:
         size: Length of the input along this axis.
         taps: Length of the kernel.
         stride: Step between positions.
-        padding: Zeros on each side.
+        padding: Zeros before and after.
+        dilation: Step between taps.
+        spread: Step between the pixels of a transposed convolution's input.
 
     Returns:
-        First live tap, and one past the last: (1, 2) for a 3-tap kernel over one pixel.
+        First live tap, and one past the last: (1, 2) for a 3-tap kernel over one pixel; (0, 0)
+        where none meets data.
     """
-    positions = range(output_size(size, taps, stride, padding))
-    live = [t for t in range(taps) if any(0 <= p * stride + t - padding < size for p in positions)]
-    return live[0], live[-1] + 1
+    before, after = (padding, padding) if isinstance(padding, int) else padding
+    whole = max((size - 1) * spread + 1, 0)
+    places = max((whole + before + after - (taps - 1) * dilation - 1) // stride + 1, 0)
+
+    def is_live(tap: int) -> bool:
+        offset = tap * dilation - before
+        first = max(-(offset // stride), 0)  # the first position at which it is not before the data
+        near = range(first, min(first + spread, places))  # later ones meet what these do
+        return any(
+            0 <= (at := place * stride + offset) < whole and at % spread == 0 for place in near
+        )
+
+    live = [tap for tap in range(taps) if is_live(tap)]
+    return (live[0], live[-1] + 1) if live else (0, 0)
 
 
 def matmul_convolution(

@@ -72,6 +72,11 @@ def from_torch(
         ValueError: A network that is not known; a name that is missing or that the network does not
             have, or a wrong shape.
     """
+    if not isinstance(state, Mapping):
+        raise ValueError(
+            f"a state dict maps names to arrays, but this is a {type(state).__name__}: read files "
+            "with jaxinit.open_weights"
+        )
     state = _unwrapped(state)
     found = network_of(state) if network is None else registry.get(network).name
     if problem := _problem(state, found):
@@ -125,6 +130,8 @@ def to_torch(variables: Mapping[str, Any], network: str | None = None) -> dict[s
     Raises:
         ValueError: A network that is not known, or a tree that is not of one.
     """
+    if not {"params", "batch_stats"} <= set(variables):
+        raise ValueError('give all variables of the network: {"params": …, "batch_stats": …}')
     given = {"params": variables["params"], "batch_stats": variables["batch_stats"]}
     leaves = {
         tuple(str(entry.key) for entry in path): leaf
