@@ -87,7 +87,7 @@ class Walk:
         elif name == "dot_general":
             self._note_dense(equation, given)
         elif name == "scan":
-            return self._scan(equation.params, given)
+            return self._scan(equation, given)
         elif name == "cond":
             ways = [self._inside(way, given[1:]) for way in equation.params["branches"]]
             return [_agreed(results) for results in zip(*ways, strict=True)]
@@ -118,8 +118,9 @@ class Walk:
         inner = jaxpr.jaxpr if closed else jaxpr
         return self.run(inner, [NOTHING] * len(inner.constvars), given)
 
-    def _scan(self, params: Any, given: Sequence[Value]) -> list[Value]:
-        consts, carries = params["num_consts"], params["num_carry"]
+    def _scan(self, equation: Any, given: Sequence[Value]) -> list[Value]:
+        params = equation.params
+        consts, carries = scan_counts(equation)
         fixed, carry = list(given[:consts]), list(given[consts : consts + carries])
         stacked = list(given[consts + carries :])
         places = range(params["length"])
@@ -203,6 +204,23 @@ class Walk:
             view = kernels.simplified(view, self.shapes[kernel.number])
             key = (kernel.number, view)
             self.dense[key] = self.dense.pop(key, (Leaf(kernel.number, view), sides))
+
+
+def scan_counts(equation: Any) -> tuple[int, int]:
+    """How many operands of a scan are constants, and how many are carried; the others are stacked.
+
+    Told by their axes, of which the program inside sees one less where they are stacked: the names
+    of a scan's parameters differ between versions of JAX.
+    """
+    (program,) = _programs(equation)
+    inner = program.jaxpr if isinstance(program, jax.extend.core.ClosedJaxpr) else program
+
+    def same(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+        pairs = zip(outside, inside, strict=True)
+        return sum(len(_shape(a)) == len(_shape(b)) for a, b in pairs)
+
+    carries = same(equation.outvars, inner.outvars)
+    return same(equation.invars, inner.invars) - carries, carries
 
 
 def add(call: Call, layer: Layer, places: set[int]) -> None:

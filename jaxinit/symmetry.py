@@ -15,7 +15,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend import core
 
-from jaxinit import alignment, tied_axes, tracing
+from jaxinit import alignment, following, tied_axes, tracing
 
 _FIXED = 0  # the class of axes that keep their order
 
@@ -220,8 +220,8 @@ class _Reader:
             self._loop(carry, self._call(params["body_jaxpr"], [*operands[tests:steps], *carry]))
             return carry
         if name == "scan":
-            first = params["num_consts"]
-            last = first + params["num_carry"]
+            first, carried = following.scan_counts(eqn)
+            last = first + carried
             carry = [_Value(value.axes, None) for value in operands[first:last]]
             for value in operands[last:]:
                 self.fix(value._replace(axes=value.axes[:1]))
