@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 BENCH := $(VENV)/.installed-bench
 
 # Of the experiments' tests, some that take seconds; the library's are all run.
-QUICK := $(addprefix tests/test_,$(addsuffix .py,config protocol schedules summaries tracking))
+QUICK := $(addprefix tests/experiments/,$(addsuffix .py,cli/test_options runs/test_protocol training/test_schedules records/test_summaries records/test_store))
 
 .PHONY: run test test-wheel test-oldest test-newest bench format clean
 

@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import errors, pretrain
+from experiments.cli import errors
+from experiments.cli.errors import UserError
+from experiments.runs import source_checkpoints
 from jaxinit import banks
 from jaxinit.models import resnet
 
@@ -63,11 +65,11 @@ def models(count: int, folder: Path | None) -> list[Any]:
     template = jax.eval_shape(init, jax.random.key(0))
     found = sorted(path for path in folder.glob("pair-*") if path.is_dir())[:count]
     if len(found) < count:
-        raise errors.UserError(
+        raise UserError(
             f"{folder} holds {len(found)} checkpoints (pair-*/), {count} are asked for: train "
             f"more, or say --models {len(found)}"
         )
-    return [pretrain.load_checkpoint(path, template)["params"] for path in found]
+    return [source_checkpoints.load_checkpoint(path, template)["params"] for path in found]
 
 
 if __name__ == "__main__":

@@ -21,7 +21,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import config, data, errors, protocol, training
+from experiments.cli import errors
+from experiments.cli.errors import UserError
+from experiments.data import tasks
+from experiments.data.sets import Dataset
+from experiments.runs import protocol
+from experiments.training.hyperparameters import Training
+from experiments.training.trainer import Trainer
 from jaxinit import banks, kmeans
 from jaxinit.models import resnet
 
@@ -88,7 +94,7 @@ def in_own_process(axis: str, size: int) -> dict[str, float]:
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise errors.UserError(f"{axis} {size} could not be measured: {last}")
+        raise UserError(f"{axis} {size} could not be measured: {last}")
     point = json.loads(done.stdout.splitlines()[-1])
     print(f"{axis:>10} {size:4d}: {point['seconds']:8.3f} s, {point['gib']:.2f} GiB", flush=True)
     return point
@@ -120,12 +126,12 @@ def training_step(runs: int, side: int) -> Callable[[], Any]:
     labels = np.arange(_BATCH, dtype=np.int32) % 10
     superclass = (np.arange(10) // 5).astype(np.int32)
     half = (0.5, 0.5, 0.5)
-    noise = data.Dataset(
+    noise = Dataset(
         "noise", "noise", images, labels, images[:10], labels[:10], superclass, half, half, "0" * 12
     )
-    settings = config.Training(epochs=1, batch_size=_BATCH)
-    trainer = training.Trainer(noise, settings, 10)
-    task = data.pair_task(noise, (0, 1))
+    settings = Training(epochs=1, batch_size=_BATCH)
+    trainer = Trainer(noise, settings, 10)
+    task = tasks.pair_task(noise, (0, 1))
     keys = [protocol.run_keys(seed, (0, 1)) for seed in range(runs)]
     starts = [trainer.init_variables(key.network) for key in keys]
     return lambda: trainer.train([task] * runs, starts, [key.training for key in keys])

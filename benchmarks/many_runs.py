@@ -14,7 +14,13 @@ import jax
 import numpy as np
 
 from benchmarks import training_step
-from experiments import config, data, errors, protocol, training
+from experiments.cli import errors
+from experiments.cli.errors import UserError
+from experiments.data import tasks
+from experiments.data.sets import Dataset
+from experiments.runs import protocol
+from experiments.training.hyperparameters import Training
+from experiments.training.trainer import Trainer
 
 CLASSES = training_step.CLASSES
 
@@ -33,7 +39,7 @@ def main() -> None:
     with errors.exit_status():
         torch, transforms = import_torchvision()
         dataset = made_up(options.train_images, options.test_images)
-        settings = config.Training(epochs=options.epochs, precision=options.precision)
+        settings = Training(epochs=options.epochs, precision=options.precision)
         ours = our_seconds(dataset, settings, options.runs)
         print(f"ours: {ours:.3f} s a run of {options.epochs} epochs, {3600 / ours:.0f} an hour")
         epoch = their_seconds(torch, transforms, dataset, options.their_epochs, options.workers)
@@ -54,13 +60,13 @@ def import_torchvision() -> tuple[Any, Any]:
     try:
         from torchvision import transforms  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise errors.UserError(
+        raise UserError(
             "torchvision is not installed: say .venv/bin/pip install torchvision"
         ) from None
     return torch, transforms
 
 
-def made_up(train_images: int, test_images: int) -> data.Dataset:
+def made_up(train_images: int, test_images: int) -> Dataset:
     """Noise with random labels in the shape of one pair of CIFAR-100: speed asks for no more."""
     rng = np.random.default_rng(0)
 
@@ -68,7 +74,7 @@ def made_up(train_images: int, test_images: int) -> data.Dataset:
         images = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
         return images, np.arange(count, dtype=np.int32) % CLASSES
 
-    return data.Dataset(
+    return Dataset(
         "noise",
         "noise",
         *draw(train_images),
@@ -80,16 +86,16 @@ def made_up(train_images: int, test_images: int) -> data.Dataset:
     )
 
 
-def our_seconds(dataset: data.Dataset, settings: config.Training, runs: int) -> float:
+def our_seconds(dataset: Dataset, settings: Training, runs: int) -> float:
     """Times `runs` whole runs at once; returns the seconds of one."""
-    trainer = training.Trainer(dataset, settings, CLASSES)
-    task = data.pair_task(dataset, (0, 1))
+    trainer = Trainer(dataset, settings, CLASSES)
+    task = tasks.pair_task(dataset, (0, 1))
     keys = [protocol.run_keys(seed, (0, 1)) for seed in range(runs)]
     starts = [trainer.init_variables(key.network) for key in keys]
     seconds = []
 
     def train(epochs: int) -> None:
-        trainer.settings = config.Training(epochs=epochs, precision=settings.precision)
+        trainer.settings = Training(epochs=epochs, precision=settings.precision)
         start = time.perf_counter()
         trainer.train([task] * runs, starts, [key.training for key in keys])
         seconds.append(time.perf_counter() - start)
@@ -101,7 +107,7 @@ def our_seconds(dataset: data.Dataset, settings: config.Training, runs: int) -> 
 
 
 def their_seconds(
-    torch: Any, transforms: Any, dataset: data.Dataset, epochs: int, workers: int
+    torch: Any, transforms: Any, dataset: Dataset, epochs: int, workers: int
 ) -> float:
     """Times some epochs of one run; returns the seconds of one epoch, with its test."""
     from tests import torch_reference

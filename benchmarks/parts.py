@@ -16,7 +16,9 @@ import numpy as np
 import optax
 
 from benchmarks import training_step, turns
-from experiments import augmentation, config, training
+from experiments.training import augmentation, networks
+from experiments.training.epoch import Epoch, State, _metrics, init_state
+from experiments.training.hyperparameters import Training
 
 _GIGA = 1e9
 
@@ -38,7 +40,7 @@ def main() -> None:
     )
     print(f"{options.runs} runs of {options.batch} images, {options.size}×{options.size}")
     print("part                  ms     GFLOP   % of peak        GB   % of peak")
-    settings = config.Training(batch_size=options.batch, precision=options.precision)
+    settings = Training(batch_size=options.batch, precision=options.precision)
     for name, (call, arguments) in parts(settings, options.runs, options.size).items():
         compiled = jax.jit(call).lower(*arguments).compile()
         cost = compiled.cost_analysis() or {}
@@ -66,11 +68,11 @@ def peaks(precision: str) -> tuple[float, float]:
 
 
 def parts(
-    settings: config.Training, runs: int, size: int
+    settings: Training, runs: int, size: int
 ) -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
     """Lists the parts of a step, each with what it is called on."""
-    network = training.make_network(training_step.CLASSES, settings)
-    epoch = training.Epoch(network, settings, training_step.MEAN, training_step.STD)
+    network = networks.make_network(training_step.CLASSES, settings)
+    epoch = Epoch(network, settings, training_step.MEAN, training_step.STD)
     rng = np.random.default_rng(0)
     shape = (runs, settings.batch_size, size, size, 3)
     images = jnp.asarray(rng.integers(0, 256, shape, dtype=np.uint8))
@@ -78,23 +80,23 @@ def parts(
     keys = jax.random.split(jax.random.key(0), runs)
     one_image = jnp.zeros((1, size, size, 3))
     init = jax.jit(jax.vmap(lambda key: network.init(key, one_image, train=False)))
-    state = jax.jit(jax.vmap(lambda v: training.init_state(v, settings)))(init(keys))
+    state = jax.jit(jax.vmap(lambda v: init_state(v, settings)))(init(keys))
 
-    def forward(state: training.State, images: Any, labels: Any) -> Any:
+    def forward(state: State, images: Any, labels: Any) -> Any:
         return epoch._loss(state.params, state.batch_stats, images, labels)
 
-    def backward(state: training.State, images: Any, labels: Any) -> Any:
+    def backward(state: State, images: Any, labels: Any) -> Any:
         gradient = jax.grad(epoch._loss, has_aux=True)
         return gradient(state.params, state.batch_stats, images, labels)
 
-    def update(state: training.State, grads: Any) -> Any:
+    def update(state: State, grads: Any) -> Any:
         updates, slots = epoch.optimizer.update(grads, state.optimizer, state.params)
         return optax.apply_updates(state.params, updates), slots
 
-    def evaluate(state: training.State, images: Any, labels: Any) -> Any:
+    def evaluate(state: State, images: Any, labels: Any) -> Any:
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         logits: Any = network.apply(variables, epoch._normalize(images), train=False)
-        return training._metrics(logits, labels)
+        return _metrics(logits, labels)
 
     listed = {
         "augmentation": (augmentation.augment, (keys, images)),

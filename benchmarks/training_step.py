@@ -15,7 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import plain_flax, turns
-from experiments import config, errors, training
+from experiments.cli import errors
+from experiments.cli.errors import UserError
+from experiments.training import networks
+from experiments.training.epoch import DeviceData, Epoch, Split, init_state
+from experiments.training.hyperparameters import Training
 
 CLASSES = 10
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -39,7 +43,7 @@ def compare(against: str, batch: int, size: int, steps: int, repeats: int) -> st
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (batch * steps, size, size, 3), dtype=np.uint8)
     labels = rng.integers(0, CLASSES, batch * steps, dtype=np.int32)
-    settings = config.Training(batch_size=batch, augment=False)
+    settings = Training(batch_size=batch, augment=False)
     if against == "pytorch":
         torch = import_torch()
         name = f"PyTorch {torch.__version__.split('+')[0]}"
@@ -47,7 +51,7 @@ def compare(against: str, batch: int, size: int, steps: int, repeats: int) -> st
     else:
         name = "plain Flax"
         theirs = jax_epoch(plain_flax.ResNet18(CLASSES), images, labels, settings)
-    ours = jax_epoch(training.make_network(CLASSES, settings), images, labels, settings)
+    ours = jax_epoch(networks.make_network(CLASSES, settings), images, labels, settings)
     times = turns.take_turns({"ours": ours, name: theirs}, repeats, unit=1e-3 * steps)
     (our_time, their_time), ratio = turns.compare(times)
     return (
@@ -62,24 +66,22 @@ def import_torch() -> Any:
     try:
         import torch  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise errors.UserError(
-            "PyTorch is not installed: say `make bench`, which installs it"
-        ) from None
+        raise UserError("PyTorch is not installed: say `make bench`, which installs it") from None
     torch.set_num_threads(os.cpu_count() or 1)
     return torch
 
 
 def jax_epoch(
-    network: Any, images: np.ndarray, labels: np.ndarray, settings: config.Training
+    network: Any, images: np.ndarray, labels: np.ndarray, settings: Training
 ) -> Callable[[], Any]:
     """Returns an epoch as `experiments.training.Trainer` runs it, tested on a single image."""
     shape = jnp.zeros((1, *images.shape[1:]))
     variables = jax.jit(lambda key: network.init(key, shape, train=False))(jax.random.key(0))
-    epoch = jax.jit(training.Epoch(network, settings, MEAN, STD), donate_argnums=3)
-    device = training.DeviceData(jnp.asarray(images), jnp.asarray(images[:1]))
-    train = training.Split(jnp.arange(len(labels)), jnp.asarray(labels))
-    test = training.Split(jnp.arange(1), jnp.asarray(labels[:1]))
-    state = training.init_state(variables, settings)
+    epoch = jax.jit(Epoch(network, settings, MEAN, STD), donate_argnums=3)
+    device = DeviceData(jnp.asarray(images), jnp.asarray(images[:1]))
+    train = Split(jnp.arange(len(labels)), jnp.asarray(labels))
+    test = Split(jnp.arange(1), jnp.asarray(labels[:1]))
+    state = init_state(variables, settings)
     key = jax.random.key(1)
 
     def run() -> Any:
@@ -91,7 +93,7 @@ def jax_epoch(
 
 
 def torch_epoch(
-    torch: Any, images: np.ndarray, labels: np.ndarray, settings: config.Training
+    torch: Any, images: np.ndarray, labels: np.ndarray, settings: Training
 ) -> Callable[[], None]:
     """Returns the same epoch in eager PyTorch."""
     from tests import torch_reference

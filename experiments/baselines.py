@@ -3,28 +3,31 @@
 import sys
 from collections.abc import Sequence
 
-from experiments import comparison, ingredients, reference
-from experiments.comparison import Figure, Question
+from experiments.records import published
+from experiments.study import conduct, presets, starts
+from experiments.study.ingredients import Ingredients
+from experiments.study.presets import Experiment
+from experiments.study.question import Figure, Question
 
 PRESETS = {
-    "quick": comparison.Experiment(**comparison.quick("baselines")),
-    "reduced": comparison.Experiment(**comparison.reduced("baselines")),
-    "paper": comparison.Experiment(**comparison.paper("baselines")),
+    "quick": Experiment(**presets.quick("baselines")),
+    "reduced": Experiment(**presets.reduced("baselines")),
+    "paper": Experiment(**presets.paper("baselines")),
 }
 
 
-def ask(settings: comparison.Experiment, made_of: ingredients.Ingredients) -> Question:
+def ask(settings: Experiment, made_of: Ingredients) -> Question:
     """Lists the two."""
     del settings
-    variants = [ingredients.random(), made_of.pretrained()]
+    variants = [starts.random(), made_of.pretrained()]
     shown = tuple(variant.name for variant in variants)
-    authors = {"random": reference.RANDOM, "pretrained": reference.PRETRAINED}
+    authors = {"random": published.RANDOM, "pretrained": published.PRETRAINED}
     return Question(variants, [Figure("baselines", "Random and pretrained", shown)], authors)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the experiment and says where everything lies."""
-    comparison.main("baselines", PRESETS, ask, argv)
+    conduct.main("baselines", PRESETS, ask, argv)
 
 
 if __name__ == "__main__":

@@ -8,20 +8,24 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
-from experiments import comparison, config, reference
-from experiments.comparison import Figure, Question
-from experiments.ingredients import Ingredients, distance_label, gabor, random
+from experiments.cli.options import check, option
+from experiments.records import published
+from experiments.study import conduct, presets
+from experiments.study.ingredients import Ingredients
+from experiments.study.presets import Experiment
+from experiments.study.question import Figure, Question
+from experiments.study.starts import distance_label, gabor, random
 
 
 @dataclasses.dataclass(frozen=True)
-class Clusters(comparison.Experiment):
+class Clusters(Experiment):
     """What `experiments.clusters` compares."""
 
-    clusters: tuple[int, ...] = config.option((1, 2, 3, 10, 30, 50), "numbers of clusters")
-    layers: int | None = config.option(
+    clusters: tuple[int, ...] = option((1, 2, 3, 10, 30, 50), "numbers of clusters")
+    layers: int | None = option(
         None, "convolutions that are initialised: the first so many (all where not given)"
     )
-    baselines: tuple[str, ...] = config.option(
+    baselines: tuple[str, ...] = option(
         ("random", "pretrained", "gabor"),
         "initialisations to compare with; gabor is in the first layer",
         choices=("random", "pretrained", "gabor"),
@@ -29,13 +33,13 @@ class Clusters(comparison.Experiment):
 
     def __post_init__(self) -> None:
         for k in self.clusters:
-            config.check(k >= 1, f"--clusters {k} is too small: say 1 or more")
+            check(k >= 1, f"--clusters {k} is too small: say 1 or more")
 
 
 PRESETS = {
-    "quick": Clusters(clusters=(2, 10), **comparison.quick("clusters")),
-    "reduced": Clusters(clusters=(1, 3, 10), **comparison.reduced("clusters")),
-    "paper": Clusters(**comparison.paper("clusters")),
+    "quick": Clusters(clusters=(2, 10), **presets.quick("clusters")),
+    "reduced": Clusters(clusters=(1, 3, 10), **presets.reduced("clusters")),
+    "paper": Clusters(**presets.paper("clusters")),
 }
 
 
@@ -44,9 +48,9 @@ def ask(settings: Clusters, made_of: Ingredients) -> Question:
     baselines = {"random": random, "pretrained": made_of.pretrained, "gabor": lambda: gabor(1)}
     variants = {kind: baselines[kind]() for kind in settings.baselines}
     authors: dict[str, str | None] = {
-        "random": reference.RANDOM,
-        "pretrained": reference.PRETRAINED,
-        "gabor-1": reference.for_gabor(1),
+        "random": published.RANDOM,
+        "pretrained": published.PRETRAINED,
+        "gabor-1": published.for_gabor(1),
     }
     layers = made_of.layers if settings.layers is None else settings.layers
     made_of.check_layers("--layers", layers)
@@ -69,14 +73,14 @@ def ask(settings: Clusters, made_of: Ingredients) -> Question:
 
 
 def _authors(models: int, layers: int, distance: str, k: int) -> str | None:
-    return reference.for_clusters(
+    return published.for_clusters(
         distance, k, models=models, layers=layers
-    ) or reference.for_models(distance, models, clusters=k, layers=layers)
+    ) or published.for_models(distance, models, clusters=k, layers=layers)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the experiment and says where everything lies."""
-    comparison.main("clusters", PRESETS, ask, argv)
+    conduct.main("clusters", PRESETS, ask, argv)
 
 
 if __name__ == "__main__":

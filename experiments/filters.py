@@ -15,20 +15,22 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from experiments import (
-    comparison,
-    config,
-    data,
-    ingredients,
-    pictures,
-    plotting,
-    protocol,
-    runner,
-    tracking,
-    training,
-)
-from experiments.errors import UserError, exit_status
-from experiments.progress import Progress
+from experiments.cli import options, processes
+from experiments.cli.errors import UserError, exit_status
+from experiments.cli.options import check, option
+from experiments.cli.progress import Progress
+from experiments.data import sets, tasks
+from experiments.data.sets import Dataset
+from experiments.records import files
+from experiments.reporting import charts, pictures
+from experiments.runs import protocol, runner
+from experiments.runs.protocol import Run
+from experiments.runs.sources import Sources
+from experiments.study import conduct, presets
+from experiments.study.clustering import Clustering
+from experiments.study.ingredients import Ingredients
+from experiments.study.presets import Experiment
+from experiments.training.trainer import Trainer
 from jaxinit import initializers, kernels
 
 _SEED = 0
@@ -37,31 +39,31 @@ _DIGITS = 5  # of a recorded tap
 
 
 @dataclasses.dataclass(frozen=True)
-class Filters(comparison.Experiment):
+class Filters(Experiment):
     """What `experiments.filters` draws."""
 
-    clusters: int = config.option(3, "number of clusters")
-    shown: tuple[int, ...] = config.option(
+    clusters: int = option(3, "number of clusters")
+    shown: tuple[int, ...] = option(
         (1, 2, 6, 10, 17), "convolutions whose kernels are drawn, counted from 1"
     )
 
     def __post_init__(self) -> None:
-        config.check(self.clusters >= 1, f"--clusters {self.clusters} is too small: say 1 or more")
+        check(self.clusters >= 1, f"--clusters {self.clusters} is too small: say 1 or more")
         for number in self.shown:
-            config.check(number >= 1, f"--shown {number} is too small: say 1 or more")
+            check(number >= 1, f"--shown {number} is too small: say 1 or more")
 
 
 def _preset(shared: dict[str, Any], models: int) -> Filters:
-    sources = dataclasses.replace(shared.get("sources", config.Sources()), sources=models)
-    clustering = shared.get("clustering", ingredients.Clustering())
+    sources = dataclasses.replace(shared.get("sources", Sources()), sources=models)
+    clustering = shared.get("clustering", Clustering())
     fourier = dataclasses.replace(clustering, distances=("fourier",))
     return Filters(**shared | {"clustering": fourier, "sources": sources})
 
 
 PRESETS = {
-    "quick": _preset(comparison.quick("filters"), 2),
-    "reduced": _preset(comparison.reduced("filters"), 6),
-    "paper": _preset(comparison.paper("filters"), 6),
+    "quick": _preset(presets.quick("filters"), 2),
+    "reduced": _preset(presets.reduced("filters"), 6),
+    "paper": _preset(presets.paper("filters"), 6),
 }
 
 
@@ -69,8 +71,8 @@ class Plan(NamedTuple):
     """The networks whose filters have yet to be drawn."""
 
     settings: Filters
-    dataset: data.Dataset
-    made_of: ingredients.Ingredients
+    dataset: Dataset
+    made_of: Ingredients
     progress: Progress | None
 
     @property
@@ -98,13 +100,13 @@ class Plan(NamedTuple):
         progress = self.progress or Progress(len(waiting) * self._pixels())
         for distance in waiting:
             drawings[distance] = self._measure(distance, progress)
-            content = {"schema_version": tracking.SCHEMA_VERSION, "drawings": drawings}
-            with tracking.writing_to(self.file.parent):
-                tracking.write_json(content, self.file)
+            content = {"schema_version": files.SCHEMA_VERSION, "drawings": drawings}
+            with files.writing_to(self.file.parent):
+                files.write_json(content, self.file)
         written = [self.file]
         for stem, figure in draw(drawings).items():
             name = stem + self.file.stem.removeprefix("filters")
-            written += plotting.save(figure, self.file.parent, name)
+            written += charts.save(figure, self.file.parent, name)
         return written
 
     def _waiting(self, drawings: Mapping[str, Any]) -> list[str]:
@@ -115,36 +117,36 @@ class Plan(NamedTuple):
         """All that decides what is drawn."""
         settings = self.settings
         return {
-            **runner.describe_data(self.dataset),
+            **sets.describe_data(self.dataset),
             **settings.training.described(),
             "initializer": self.made_of.clustered(distance, settings.clusters).settings,
-            "task": runner.task_name(settings.evaluation.tasks()[0]),
+            "task": tasks.task_name(settings.evaluation.tasks()[0]),
             "shown": list(settings.shown),
         }
 
     def _pixels(self) -> float:
         settings = self.settings
-        task = data.task(self.dataset, settings.evaluation.tasks()[0])
+        task = tasks.task_of(self.dataset, settings.evaluation.tasks()[0])
         return settings.training.epochs * runner.pixels(self.dataset, task)
 
     def _measure(self, distance: str, progress: Progress) -> dict[str, Any]:
         """Trains one network; returns its slices before and after, and its clusters."""
         settings, pair = self.settings, self.settings.evaluation.tasks()[0]
-        task = data.task(self.dataset, pair)
-        trainer = training.Trainer(self.dataset, settings.training, task.classes)
+        task = tasks.task_of(self.dataset, pair)
+        trainer = Trainer(self.dataset, settings.training, task.classes)
         variant = self.made_of.clustered(distance, settings.clusters)
         keys = protocol.run_keys(_SEED, pair)
         variables = trainer.init_variables(keys.network)
         start = functools.partial(initializers.run, variant.make(), network=trainer.layers)
         params = jax.jit(start)(keys.initializer, variables["params"])
-        run, start = protocol.Run(variant.name, pair, _SEED), [{**variables, "params": params}]
+        run, start = Run(variant.name, pair, _SEED), [{**variables, "params": params}]
         _, (final,), _ = runner.train_runs(trainer, [run], [task], start, progress)
         bank = self.made_of.bank(distance, settings.clusters)
         shown = [trainer.layers.main[number - 1] for number in settings.shown]
         return {
             "settings": self._described(distance),
             "subtitle": f"{self.dataset.title}: {settings.sources.sources} source models, "
-            f"{variant.label}; {runner.task_name(pair)}, {settings.training.epochs} epochs, "
+            f"{variant.label}; {tasks.task_name(pair)}, {settings.training.epochs} epochs, "
             f"{jax.devices()[0].device_kind}",
             "kernels": {
                 layer.name: [_slices(kernels.get(of, layer)) for of in (params, final["params"])]
@@ -162,7 +164,7 @@ class Plan(NamedTuple):
 
 def plan(settings: Filters, progress: Progress | None = None) -> Plan:
     """Loads the images, but trains nothing yet."""
-    shared = comparison.plan("filters", settings, progress=progress)
+    shared = conduct.plan("filters", settings, progress=progress)
     shared.made_of.check_layers("--shown", *settings.shown)
     return Plan(settings, shared.dataset, shared.made_of, progress)
 
@@ -176,14 +178,14 @@ def recorded(file: Path) -> dict[str, Any]:
     if not file.exists():
         return {}
     try:
-        return dict(tracking.read_json(file)["drawings"])
+        return dict(files.read_json(file)["drawings"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file} is damaged ({error!r}): delete it to draw again") from error
 
 
-def draw(drawings: Mapping[str, Any]) -> dict[str, plotting.Figure]:
+def draw(drawings: Mapping[str, Any]) -> dict[str, charts.Figure]:
     """Makes the figures of what was recorded, by the stems of their files' names."""
-    figures: dict[str, plotting.Figure] = {}
+    figures: dict[str, charts.Figure] = {}
     for distance, drawn in drawings.items():
         figures[f"figure10-{distance}"] = pictures.kernels_figure(
             {name: (np.array(a), np.array(b)) for name, (a, b) in drawn["kernels"].items()},
@@ -212,13 +214,13 @@ def _rounded(values: np.ndarray) -> list[Any]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Draws, and says where."""
     with exit_status():
-        settings = config.parse(
+        settings = options.parse(
             PRESETS,
             argv,
             program="python -m experiments.filters",
             description=(__doc__ or "").split("\n")[0],
         )
-        runner.setup_jax()
+        processes.setup_jax()
         for path in plan(settings).run():
             print(path)
 

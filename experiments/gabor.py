@@ -4,38 +4,42 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
-from experiments import comparison, config, ingredients, reference
-from experiments.comparison import Figure, Question
+from experiments.cli.options import option
+from experiments.records import published
+from experiments.study import conduct, presets, starts
+from experiments.study.ingredients import Ingredients
+from experiments.study.presets import Experiment
+from experiments.study.question import Figure, Question
 
 
 @dataclasses.dataclass(frozen=True)
-class Gabor(comparison.Experiment):
+class Gabor(Experiment):
     """What `experiments.gabor` compares."""
 
-    layers: tuple[int, ...] = config.option(
+    layers: tuple[int, ...] = option(
         (1, 2, 6, 10, 17), "convolutions that are initialised: the first so many"
     )
-    identical: bool = config.option(
+    identical: bool = option(
         False, "the same Gabor filters in all runs, as in the authors' program"
     )
 
 
 PRESETS = {
-    "quick": Gabor(layers=(1, 6, 17), **comparison.quick("gabor")),
-    "reduced": Gabor(layers=(1, 6, 17), **comparison.reduced("gabor")),
-    "paper": Gabor(**comparison.paper("gabor")),
+    "quick": Gabor(layers=(1, 6, 17), **presets.quick("gabor")),
+    "reduced": Gabor(layers=(1, 6, 17), **presets.reduced("gabor")),
+    "paper": Gabor(**presets.paper("gabor")),
 }
 
 
-def ask(settings: Gabor, made_of: ingredients.Ingredients) -> Question:
+def ask(settings: Gabor, made_of: Ingredients) -> Question:
     """Lists random initialisation and a variant a number of layers."""
     made_of.check_layers("--layers", *settings.layers)
-    variants = [ingredients.random()]
-    authors: dict[str, str | None] = {"random": reference.RANDOM}
+    variants = [starts.random()]
+    authors: dict[str, str | None] = {"random": published.RANDOM}
     for count in settings.layers:
-        variant = ingredients.gabor(count, identical=settings.identical)
+        variant = starts.gabor(count, identical=settings.identical)
         variants.append(variant)
-        authors[variant.name] = reference.for_gabor(count)
+        authors[variant.name] = published.for_gabor(count)
     shown = tuple(variant.name for variant in variants)
     figure = Figure("figure7", "Layers of Gabor filters", shown, "sequential")
     return Question(variants, [figure], authors)
@@ -43,7 +47,7 @@ def ask(settings: Gabor, made_of: ingredients.Ingredients) -> Question:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the experiment and says where everything lies."""
-    comparison.main("gabor", PRESETS, ask, argv)
+    conduct.main("gabor", PRESETS, ask, argv)
 
 
 if __name__ == "__main__":

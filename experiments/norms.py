@@ -13,9 +13,15 @@ from pathlib import Path
 
 import jax
 
-from experiments import comparison, config, ingredients, runner, tracking, training
-from experiments.errors import exit_status
-from experiments.progress import clock
+from experiments.cli import options, processes
+from experiments.cli.errors import exit_status
+from experiments.cli.options import check, option
+from experiments.cli.progress import clock
+from experiments.records import files, run_record, store
+from experiments.study import conduct, presets
+from experiments.study.clustering import Clustering
+from experiments.study.presets import Experiment
+from experiments.training.trainer import Trainer
 from jaxinit import diagnostics, distances, initializers
 from jaxinit.layers import Network
 from jaxinit.types import Params, ParamsInitializer
@@ -26,19 +32,19 @@ Norms = dict[str, float]  # of each layer
 
 
 @dataclasses.dataclass(frozen=True)
-class NormsOf(comparison.Experiment):
+class NormsOf(Experiment):
     """What `experiments.norms` measures."""
 
-    clusters: tuple[int, ...] = config.option((3, 10), "numbers of clusters")
+    clusters: tuple[int, ...] = option((3, 10), "numbers of clusters")
 
     def __post_init__(self) -> None:
         for k in self.clusters:
-            config.check(k >= 1, f"--clusters {k} is too small: say 1 or more")
+            check(k >= 1, f"--clusters {k} is too small: say 1 or more")
 
 
 PRESETS = {
-    "quick": NormsOf(**comparison.quick("norms")),
-    "paper": NormsOf(**comparison.paper("norms")),
+    "quick": NormsOf(**presets.quick("norms")),
+    "paper": NormsOf(**presets.paper("norms")),
 }
 
 
@@ -48,8 +54,8 @@ def measure(settings: NormsOf) -> dict[str, Norms]:
     Returns:
         For each way of starting the norm of each layer, divided by that of the default start.
     """
-    plan = comparison.plan("norms", settings)
-    trainer = training.Trainer(plan.dataset, settings.training, classes=10)
+    plan = conduct.plan("norms", settings)
+    trainer = Trainer(plan.dataset, settings.training, classes=10)
     default, known = trainer.init_variables(jax.random.key(_SEED))["params"], trainer.layers
     models = [source.load()["params"] for source in plan.made_of.sources()]
     each = [_relative(model, default, known) for model in models]
@@ -64,7 +70,7 @@ def measure(settings: NormsOf) -> dict[str, Norms]:
     return found
 
 
-def _representatives(clustering: ingredients.Clustering, distance: str) -> tuple[str, ...]:
+def _representatives(clustering: Clustering, distance: str) -> tuple[str, ...]:
     if clustering.representative != "auto":
         return (clustering.representative,)
     inverse = ("inverse",) if distances.get(distance).inverse is not None else ()
@@ -95,25 +101,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measures, writes JSON and a table, and prints it."""
     start = time.monotonic()
     with exit_status():
-        settings = config.parse(
+        settings = options.parse(
             PRESETS,
             argv,
             program="python -m experiments.norms",
             description=(__doc__ or "").split("\n")[0],
         )
-        runner.setup_jax()
+        processes.setup_jax()
         norms = measure(settings)
         procedural = settings.data.dataset == "procedural"
         stem = "norms-procedural" if procedural else "norms"
         folder, written = Path(settings.evaluation.output), table(norms)
         print(written)
         about = f"norm of each layer / that of the default start ({settings.data.dataset} data)"
-        tracking.check_writable(folder)
-        content = {"what": about, "norms": norms, "environment": tracking.environment()}
+        store.check_writable(folder)
+        content = {"what": about, "norms": norms, "environment": run_record.environment()}
         print(f"finished in {clock(time.monotonic() - start)}; written:")
-        print(f"  {tracking.write_json(content, folder / f'{stem}.json')}")
+        print(f"  {files.write_json(content, folder / f'{stem}.json')}")
         text = f"{written}\n\n{about[0].upper()}{about[1:]}\n"
-        print(f"  {tracking.write_text(text, folder / f'{stem}.md')}")
+        print(f"  {files.write_text(text, folder / f'{stem}.md')}")
 
 
 if __name__ == "__main__":

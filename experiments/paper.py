@@ -12,16 +12,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from experiments import comparison, config, filters, report, runner
-from experiments.errors import exit_status
-from experiments.progress import Progress, clock, say
+from experiments import filters, report
+from experiments.cli import processes
+from experiments.cli.errors import exit_status
+from experiments.cli.progress import Progress, clock, say
+from experiments.runs.sources import Sources
+from experiments.study import conduct
+from experiments.study.conduct import Plan
+from experiments.study.presets import Experiment
 
 ORDER = (
-    "baselines", "clusters", "gabor", "layers", "models", "alignment", "tiny_imagenet", "search",
-    "filters",
+    "baselines", "clusters", "gabor", "initialized_layers", "source_models", "aligned_filters",
+    "tiny_imagenet", "search", "filters",
 )  # fmt: skip
 
-_Settings = TypeVar("_Settings", bound=comparison.Experiment)
+_Settings = TypeVar("_Settings", bound=Experiment)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -29,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parse(argv)
     start = time.monotonic()
     with exit_status():
-        runner.setup_jax()
+        processes.setup_jax()
         progress = Progress(0)
         for plan in plans(options, progress):
             plan.run()
@@ -38,9 +43,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"finished in {clock(time.monotonic() - start)}")
 
 
-def plans(options: argparse.Namespace, progress: Progress) -> list[comparison.Plan | filters.Plan]:
+def plans(options: argparse.Namespace, progress: Progress) -> list[Plan | filters.Plan]:
     """Plans all experiments, and tells the progress what is to be done, each thing once."""
-    made: list[comparison.Plan | filters.Plan] = []
+    made: list[Plan | filters.Plan] = []
     work: dict[str, float] = {}
     for name in options.experiments:
         module = importlib.import_module(f"experiments.{name}")
@@ -48,7 +53,7 @@ def plans(options: argparse.Namespace, progress: Progress) -> list[comparison.Pl
         made.append(
             filters.plan(settings, progress)
             if name == "filters"
-            else comparison.plan(name, settings, module.ask, progress)
+            else conduct.plan(name, settings, module.ask, progress)
         )
         work |= made[-1].work()
     progress.expect(sum(work.values()))
@@ -105,7 +110,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--models-dir",
-        default=config.Sources().models_dir,
+        default=Sources().models_dir,
         help="folder of the source models' checkpoints (default: %(default)s)",
     )
     options = parser.parse_args(argv)

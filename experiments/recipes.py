@@ -11,10 +11,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import comparison, config, ingredients, tuning
-from experiments.comparison import Figure, Question
-from experiments.ingredients import Ingredients
-from experiments.runner import Variant
+from experiments.cli.options import check, option
+from experiments.runs.variants import Variant
+from experiments.study import conduct, presets, starts, tuning
+from experiments.study.ingredients import Ingredients
+from experiments.study.presets import Experiment
+from experiments.study.question import Figure, Question
+from experiments.training.hyperparameters import Training
 from jaxinit import controls, initializers, kernels, layers
 from jaxinit.layers import Network
 from jaxinit.types import Params, ParamsInitializer, PRNGKey
@@ -24,44 +27,40 @@ BODIES = ("random", "clustered", "live", "bootstrap", "pretrained")
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipes(comparison.Experiment):
+class Recipes(Experiment):
     """What `experiments.recipes` compares."""
 
-    stems: tuple[str, ...] = config.option(
+    stems: tuple[str, ...] = option(
         ("random", "gabor", "whole"),
         "first layers: random, gabor, whole filters of source models, or pretrained (that of one "
         "source model)",
         choices=STEMS,
     )
-    stem_scales: tuple[float, ...] = config.option(
+    stem_scales: tuple[float, ...] = option(
         (1.0, 4.0, 12.0), "norms of the first layer, in that of the default start"
     )
-    bodies: tuple[str, ...] = config.option(
+    bodies: tuple[str, ...] = option(
         ("random", "clustered", "live", "bootstrap"),
         "the other layers: random, clustered, live (clustered, only taps that met data), "
         "bootstrap (real filters), or pretrained (those of one source model)",
         choices=BODIES,
     )
-    body_scales: tuple[float, ...] = config.option(
+    body_scales: tuple[float, ...] = option(
         (0.35, 1.0), "norms of the other layers, in those of the default start, each alike"
     )
-    rates: tuple[float, ...] = config.option(
-        (1.0, 3.0), "learning rates, as multiples of --learning-rate"
-    )
-    clusters: int = config.option(10, "number of clusters")
-    best_of: str | None = config.option(
+    rates: tuple[float, ...] = option((1.0, 3.0), "learning rates, as multiples of --learning-rate")
+    clusters: int = option(10, "number of clusters")
+    best_of: str | None = option(
         None,
         "folder where recipes have run: only what was best there, after --epochs, of the recipes "
         "and of the random starts",
     )
 
     def __post_init__(self) -> None:
-        config.check(self.clusters >= 1, f"--clusters {self.clusters} is too small: say 1 or more")
+        check(self.clusters >= 1, f"--clusters {self.clusters} is too small: say 1 or more")
         for name in ("stem_scales", "body_scales", "rates"):
             for value in getattr(self, name):
-                config.check(
-                    0 < value < math.inf, f"--{name.replace('_', '-')} {value} must be positive"
-                )
+                check(0 < value < math.inf, f"--{name.replace('_', '-')} {value} must be positive")
 
 
 PRESETS = {
@@ -71,18 +70,16 @@ PRESETS = {
         bodies=("random",),
         body_scales=(0.35,),
         rates=(1.0,),
-        **tuning.on_tuning_pairs(comparison.quick("recipes"), 1),
+        **tuning.on_tuning_pairs(presets.quick("recipes"), 1),
     ),
     "reduced": Recipes(
         stems=("random", "gabor"),
         stem_scales=(1.0, 12.0),
         bodies=("random",),
         rates=(1.0,),
-        **tuning.on_tuning_pairs(
-            comparison.reduced("recipes"), 2, training=config.Training(), seeds=1
-        ),
+        **tuning.on_tuning_pairs(presets.reduced("recipes"), 2, training=Training(), seeds=1),
     ),
-    "paper": Recipes(**tuning.on_tuning_pairs(comparison.paper("recipes"), 4)),
+    "paper": Recipes(**tuning.on_tuning_pairs(presets.paper("recipes"), 4)),
 }
 
 
@@ -107,7 +104,7 @@ _AS_IT_IS = Recipe("random", 1.0, "random", 1.0, 1.0)  # random filters at their
 
 def ask(settings: Recipes, made_of: Ingredients) -> Question:
     """Lists random initialisation and every recipe, or the best two of them."""
-    random = ingredients.random()
+    random = starts.random()
     grid = itertools.product(
         settings.stems, settings.stem_scales, settings.bodies, settings.body_scales, settings.rates
     )
@@ -165,8 +162,8 @@ def _first_and_rest(stem: ParamsInitializer, body: ParamsInitializer) -> ParamsI
 
 def _stem(name: str, made_of: Ingredients) -> Variant:
     makers = {
-        "random": ingredients.random,
-        "gabor": lambda: ingredients.gabor(1),
+        "random": starts.random,
+        "gabor": lambda: starts.gabor(1),
         "whole": made_of.whole_filters,
         "pretrained": made_of.pretrained,
     }
@@ -176,7 +173,7 @@ def _stem(name: str, made_of: Ingredients) -> Variant:
 def _body(name: str, settings: Recipes, made_of: Ingredients) -> Variant:
     distance = settings.clustering.distances[0]
     makers = {
-        "random": ingredients.random,
+        "random": starts.random,
         "clustered": lambda: made_of.clustered(distance, settings.clusters),
         "live": lambda: made_of.clustered(distance, settings.clusters, live_only=True),
         "bootstrap": made_of.bootstrap,
@@ -187,7 +184,7 @@ def _body(name: str, settings: Recipes, made_of: Ingredients) -> Variant:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the experiment and says where everything lies."""
-    comparison.main("recipes", PRESETS, ask, argv)
+    conduct.main("recipes", PRESETS, ask, argv)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from experiments import comparison, filters, plotting, reference, statistics, summaries, tracking
-from experiments.errors import UserError, exit_status
-from experiments.tracking import RunRecord
+from experiments import filters
+from experiments.cli.errors import UserError, exit_status
+from experiments.records import summaries
+from experiments.records.files import write_text, writing_to
+from experiments.records.run_record import RunRecord
+from experiments.reporting import charts, presentation
+from experiments.reporting.tables import table_1
 
 
 class Section(NamedTuple):
@@ -31,17 +33,20 @@ class Section(NamedTuple):
 SECTIONS = (
     Section("Figure 2: ways of starting a network", "clusters", ("figure2",)),
     Section("Figure 3: number of clusters", "clusters", ("figure3", "final_accuracy")),
-    Section("Figure 4: number of initialised layers", "layers", ("figure4", "final_accuracy")),
-    Section("Figure 5: number of source models", "models", ("figure5", "final_accuracy")),
-    Section("Figure 6: aligned filters", "alignment", ("figure6", "final_accuracy")),
+    Section(
+        "Figure 4: number of initialised layers",
+        "initialized_layers",
+        ("figure4", "final_accuracy"),
+    ),
+    Section("Figure 5: number of source models", "source_models", ("figure5", "final_accuracy")),
+    Section("Figure 6: aligned filters", "aligned_filters", ("figure6", "final_accuracy")),
     Section("Figure 7: layers of Gabor filters", "gabor", ("figure7", "final_accuracy")),
-    Section("Figure 8: the first layer alone", "layers", ("figure8",)),
+    Section("Figure 8: the first layer alone", "initialized_layers", ("figure8",)),
     Section("Figure 9: an unseen data set", "tiny_imagenet", ("figure9", "final_accuracy")),
     Section("Figure 10: filters before and after training", "filters", ("figure10", "clusters")),
     Section("Baselines", "baselines", ("baselines", "final_accuracy")),
     Section("Hyper-parameter search", "search", ("search", "final_accuracy")),
 )
-_TABLE_EPOCHS = (5, 15)  # of the paper's table 1
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --paper: #ffffff; --line: #d0d0d0;
@@ -66,7 +71,7 @@ class Found(NamedTuple):
 
     records: list[RunRecord]
     table: str
-    figures: dict[str, plotting.Figure]
+    figures: dict[str, charts.Figure]
     subtitle: str
     labels: Mapping[str, str]  # of the variants
     file: Path
@@ -97,36 +102,12 @@ def find(results: Path, experiment: str) -> Found | None:
             subtitle = "; ".join(drawn["subtitle"] for drawn in drawings.values())
             return Found([], "", filters.draw(drawings), subtitle, {}, file)
         records, shown = summaries.read_summary(file)
-        table, figures = comparison.draw(records, shown)
+        table, figures = presentation.draw(records, shown)
         return Found(records, table, figures, shown["subtitle"], shown["labels"], file)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{file} does not say what to show ({error!r}): run {experiment} again"
         ) from error
-
-
-def table_1(records: Sequence[RunRecord], labels: Mapping[str, str]) -> str:
-    """The paper's table 1 in Markdown: accuracies after 5 and 15 epochs, ours and the authors'."""
-    by_variant = statistics.summarize(records)
-    lines = ["| variant | n | epoch 5 | epoch 15 | authors, epoch 5 | epoch 15 |"]
-    lines.append("|---|---|---|---|---|---|")
-    kinds = {"random": "random", "pretrained": "pretrained"}
-    for variant, summary in by_variant.items():
-        cells = [labels.get(variant, variant), str(summary.n)]
-        for epoch in _TABLE_EPOCHS:
-            ran = len(summary.mean) >= epoch
-            values = [r.curves["val_acc_top1"][epoch - 1] for r in records if r.variant == variant
-                      and r.stopped is None] if ran else []  # fmt: skip
-            cells.append(statistics.mean_std([v for v in values if v is not None]))
-        theirs = reference.for_tiny_imagenet(kinds.get(variant, "clustered"))
-        curve = np.array(reference.curve(theirs)) if theirs else np.array([])
-        cells += [f"{curve[epoch - 1]:.1f}" for epoch in _TABLE_EPOCHS]
-        lines.append(f"| {' | '.join(cells)} |")
-    note = (
-        "Theirs: 64×64 pixels, 500 training images a class, n = 5, clusters by the real parts of "
-        "the transforms, 3 of 6 models."
-    )
-    return "\n".join([*lines, "", note, ""])
 
 
 def write(results: Path, output: Path) -> list[Path]:
@@ -140,7 +121,7 @@ def write(results: Path, output: Path) -> list[Path]:
         raise UserError(
             f"no experiment has written its summary in {results} or its folders: run one first"
         )
-    with tracking.writing_to(output):
+    with writing_to(output):
         output.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     page, text = [_head(found)], ["# The paper, run again", ""]
@@ -158,7 +139,7 @@ def write(results: Path, output: Path) -> list[Path]:
         for stem, figure in one.figures.items():
             if stem.startswith(section.figures):
                 name = one.named(f"{section.experiment}-{stem}")
-                written += plotting.save(figure, output, name)
+                written += charts.save(figure, output, name)
                 page.append(_image(figure, f"{section.title} ({stem})"))
                 text += [f"![{stem}]({name}.png)", ""]
         tables = [one.table] if one.table and section.figures[0] != "figure8" else []
@@ -168,9 +149,9 @@ def write(results: Path, output: Path) -> list[Path]:
             page.append(_table(table))
             text += [table, ""]
     page.append("</body></html>\n")
-    with tracking.writing_to(output):
-        written.append(tracking.write_text("\n".join(page), output / "report.html"))
-        written.append(tracking.write_text("\n".join(text), output / "report.md"))
+    with writing_to(output):
+        written.append(write_text("\n".join(page), output / "report.html"))
+        written.append(write_text("\n".join(text), output / "report.md"))
     return written
 
 
@@ -191,7 +172,7 @@ def _head(found: Mapping[str, Found | None]) -> str:
     )
 
 
-def _image(figure: plotting.Figure, words: str) -> str:
+def _image(figure: charts.Figure, words: str) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
     data = base64.b64encode(buffer.getvalue()).decode()

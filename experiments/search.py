@@ -9,16 +9,20 @@ import itertools
 import sys
 from collections.abc import Sequence
 
-from experiments import comparison, config, ingredients, tuning
-from experiments.comparison import Figure, Question
+from experiments.cli.options import option
+from experiments.study import conduct, presets, starts, tuning
+from experiments.study.ingredients import Ingredients
+from experiments.study.presets import Experiment
+from experiments.study.question import Figure, Question
+from experiments.training.hyperparameters import Training
 
 
 @dataclasses.dataclass(frozen=True)
-class Search(comparison.Experiment):
+class Search(Experiment):
     """What `experiments.search` compares."""
 
-    learning_rates: tuple[float, ...] = config.option((0.1, 0.01), "learning rates to try")
-    schedules: tuple[str, ...] = config.option(
+    learning_rates: tuple[float, ...] = option((0.1, 0.01), "learning rates to try")
+    schedules: tuple[str, ...] = option(
         ("published", "constant"),
         "schedules to try: with the authors' plateau rule of five epochs, and without",
         choices=("published", "report", "constant", "cosine"),
@@ -26,21 +30,21 @@ class Search(comparison.Experiment):
 
 
 _QUICK, _REDUCED, _PAPER = (
-    shared("search") for shared in (comparison.quick, comparison.reduced, comparison.paper)
+    shared("search") for shared in (presets.quick, presets.reduced, presets.paper)
 )
 PRESETS = {
     "quick": Search(
-        **tuning.on_tuning_pairs(_QUICK, 1, training=config.Training(epochs=4, batch_size=40))
+        **tuning.on_tuning_pairs(_QUICK, 1, training=Training(epochs=4, batch_size=40))
     ),
     "reduced": Search(**tuning.on_tuning_pairs(_REDUCED, 2, seeds=1)),
-    "paper": Search(**tuning.on_tuning_pairs(_PAPER, 4, training=config.Training(epochs=30))),
+    "paper": Search(**tuning.on_tuning_pairs(_PAPER, 4, training=Training(epochs=30))),
 }
 
 
-def ask(settings: Search, made_of: ingredients.Ingredients) -> Question:
+def ask(settings: Search, made_of: Ingredients) -> Question:
     """Lists every combination, each a random start trained in its way."""
     del made_of
-    start, variants = ingredients.random(), []
+    start, variants = starts.random(), []
     for rate, schedule, normalize in itertools.product(
         settings.learning_rates, settings.schedules, (True, False)
     ):
@@ -62,7 +66,7 @@ def ask(settings: Search, made_of: ingredients.Ingredients) -> Question:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the experiment and says where everything lies."""
-    comparison.main("search", PRESETS, ask, argv)
+    conduct.main("search", PRESETS, ask, argv)
 
 
 if __name__ == "__main__":

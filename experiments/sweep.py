@@ -11,72 +11,75 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import comparison, config, ingredients, tuning
-from experiments.comparison import Figure, Question
-from experiments.ingredients import Ingredients
-from experiments.runner import Variant
+from experiments.cli.options import check, option
+from experiments.runs.variants import Variant
+from experiments.study import conduct, presets, starts, tuning
+from experiments.study.ingredients import Ingredients
+from experiments.study.presets import Experiment
+from experiments.study.question import Figure, Question
+from experiments.training.hyperparameters import Training
 from jaxinit import controls, initializers
 
 STARTS = ("random", "clustered", "gabor")
 
 
 @dataclasses.dataclass(frozen=True)
-class Sweep(comparison.Experiment):
+class Sweep(Experiment):
     """What `experiments.sweep` compares."""
 
-    starts: tuple[str, ...] = config.option(
+    starts: tuple[str, ...] = option(
         STARTS,
         "what is tuned: random, clustered (each distance), gabor (first layer)",
         choices=STARTS,
     )
-    clusters: int = config.option(3, "number of clusters")
-    scales: tuple[float, ...] = config.option(
+    clusters: int = option(3, "number of clusters")
+    scales: tuple[float, ...] = option(
         (0.1, 0.2, 0.35, 0.5, 1.0, 2.0),
         "norms to try, in those of the default start, each layer alike",
     )
-    rates: tuple[float, ...] = config.option(
+    rates: tuple[float, ...] = option(
         (0.33, 1.0, 3.0, 10.0), "learning rates to try, as multiples of --learning-rate"
     )
-    best_of: str | None = config.option(
+    best_of: str | None = option(
         None,
         "folder of a sweep that has run: only what was best there, after --epochs, of each start",
     )
 
     def __post_init__(self) -> None:
-        config.check(self.clusters >= 1, f"--clusters {self.clusters} is too small: say 1 or more")
+        check(self.clusters >= 1, f"--clusters {self.clusters} is too small: say 1 or more")
         for name in ("scales", "rates"):
             for value in getattr(self, name):
-                config.check(0 < value < math.inf, f"--{name} {value} must be positive")
+                check(0 < value < math.inf, f"--{name} {value} must be positive")
 
 
-_REDUCED = comparison.reduced("sweep")
+_REDUCED = presets.reduced("sweep")
 _EUCLIDEAN = dataclasses.replace(_REDUCED["clustering"], distances=("euclidean",))
 PRESETS = {
     "quick": Sweep(
         starts=("random", "clustered"),
         scales=(0.35,),
         rates=(3.0,),
-        **tuning.on_tuning_pairs(comparison.quick("sweep"), 1),
+        **tuning.on_tuning_pairs(presets.quick("sweep"), 1),
     ),
     "reduced": Sweep(
         starts=("random", "clustered"),
         scales=(0.5, 1.0),
         rates=(0.33, 1.0, 3.0),
         **tuning.on_tuning_pairs(
-            _REDUCED | {"clustering": _EUCLIDEAN}, 2, training=config.Training(), seeds=1
+            _REDUCED | {"clustering": _EUCLIDEAN}, 2, training=Training(), seeds=1
         ),
     ),
-    "paper": Sweep(**tuning.on_tuning_pairs(comparison.paper("sweep"), 4)),
+    "paper": Sweep(**tuning.on_tuning_pairs(presets.paper("sweep"), 4)),
 }
 
 
 def ask(settings: Sweep, made_of: Ingredients) -> Question:
     """Lists every start as it is, at each scale, and at each learning rate."""
-    random = ingredients.random()
+    random = starts.random()
     groups = {start.name: _group(start, settings, made_of) for start in _starts(settings, made_of)}
     if settings.best_of is not None:
         tuning.check_apart(settings, settings.best_of)
-        config.check("random" in groups, "--best-of compares with random: leave it in --starts")
+        check("random" in groups, "--best-of compares with random: leave it in --starts")
         bests = [tuning.best(group, Path(settings.best_of), settings) for group in groups.values()]
         variants = {variant.name: variant for variant in (random, *bests)}
         shown = Figure("tuned", "What was best of each start", tuple(variants))
@@ -98,15 +101,15 @@ def ask(settings: Sweep, made_of: Ingredients) -> Question:
 
 
 def _starts(settings: Sweep, made_of: Ingredients) -> list[Variant]:
-    starts = {
-        "random": lambda: [ingredients.random()],
+    makers = {
+        "random": lambda: [starts.random()],
         "clustered": lambda: [
             made_of.clustered(distance, settings.clusters)
             for distance in settings.clustering.distances
         ],
-        "gabor": lambda: [ingredients.gabor(1)],
+        "gabor": lambda: [starts.gabor(1)],
     }
-    return [variant for name in settings.starts for variant in starts[name]()]
+    return [variant for name in settings.starts for variant in makers[name]()]
 
 
 def _group(start: Variant, settings: Sweep, made_of: Ingredients) -> list[Variant]:
@@ -141,7 +144,7 @@ def _at_rate(start: Variant, rate: float, settings: Sweep) -> Variant:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the experiment and says where everything lies."""
-    comparison.main("sweep", PRESETS, ask, argv)
+    conduct.main("sweep", PRESETS, ask, argv)
 
 
 if __name__ == "__main__":

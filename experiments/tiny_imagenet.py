@@ -8,21 +8,29 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
-from experiments import comparison, config, ingredients, runner
-from experiments.comparison import Figure, Question
+from experiments.cli.options import check, option
+from experiments.data.sets import Data
+from experiments.runs.evaluation import Evaluation
+from experiments.runs.sources import Sources
+from experiments.study import conduct, presets, starts
+from experiments.study.clustering import Clustering
+from experiments.study.ingredients import Ingredients
+from experiments.study.presets import Experiment
+from experiments.study.question import Figure, Question
+from experiments.training.hyperparameters import Training
 
 
 @dataclasses.dataclass(frozen=True)
-class TinyImageNet(comparison.Experiment):
+class TinyImageNet(Experiment):
     """What `experiments.tiny_imagenet` compares."""
 
-    clusters: int = config.option(3, "number of clusters")
+    clusters: int = option(3, "number of clusters")
 
     def __post_init__(self) -> None:
-        config.check(self.clusters >= 1, f"--clusters {self.clusters} is too small: say 1 or more")
+        check(self.clusters >= 1, f"--clusters {self.clusters} is too small: say 1 or more")
 
 
-_QUICK, _REDUCED = comparison.quick("tiny_imagenet"), comparison.reduced("tiny_imagenet")
+_QUICK, _REDUCED = presets.quick("tiny_imagenet"), presets.reduced("tiny_imagenet")
 PRESETS = {
     "quick": TinyImageNet(
         **_QUICK
@@ -38,25 +46,25 @@ PRESETS = {
             "clustering": dataclasses.replace(
                 _REDUCED["clustering"], distances=("fourier", "fourier_real")
             ),
-            "data": config.Data(dataset="tiny_imagenet32"),
+            "data": Data(dataset="tiny_imagenet32"),
             "training": dataclasses.replace(_REDUCED["training"], augment=False),
             "sources": dataclasses.replace(_REDUCED["sources"], source_dataset="cifar100"),
             "evaluation": dataclasses.replace(_REDUCED["evaluation"], whole=True, seeds=1),
         }
     ),
     "paper": TinyImageNet(
-        clustering=ingredients.Clustering(distances=("fourier", "fourier_real")),
-        data=config.Data(dataset="tiny_imagenet"),
-        training=config.Training(augment=False),
-        sources=config.Sources(sources=6, source_dataset="cifar100"),
-        evaluation=runner.Evaluation(whole=True, output="output/paper/tiny_imagenet"),
+        clustering=Clustering(distances=("fourier", "fourier_real")),
+        data=Data(dataset="tiny_imagenet"),
+        training=Training(augment=False),
+        sources=Sources(sources=6, source_dataset="cifar100"),
+        evaluation=Evaluation(whole=True, output="output/paper/tiny_imagenet"),
     ),
 }
 
 
-def ask(settings: TinyImageNet, made_of: ingredients.Ingredients) -> Question:
+def ask(settings: TinyImageNet, made_of: Ingredients) -> Question:
     """Lists random, pretrained and clustered initialisation."""
-    variants = [ingredients.random(), made_of.pretrained()]
+    variants = [starts.random(), made_of.pretrained()]
     authors = {"random": "tiny_imagenet_random_models"}
     authors["pretrained"] = "tiny_imagenet_pretrained_models"
     for distance in settings.clustering.distances:
@@ -70,7 +78,7 @@ def ask(settings: TinyImageNet, made_of: ingredients.Ingredients) -> Question:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the experiment and says where everything lies."""
-    comparison.main("tiny_imagenet", PRESETS, ask, argv)
+    conduct.main("tiny_imagenet", PRESETS, ask, argv)
 
 
 if __name__ == "__main__":

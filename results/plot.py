@@ -2,7 +2,7 @@
 
     python results/plot.py results/cifar100-clusters curves.png
 
-Every file of `<folder>/runs` is one run; `experiments/run.schema.json` says what is in it.
+Every file of `<folder>/runs` is one run; `experiments/records/run.schema.json` says what is in it.
 """
 
 import json

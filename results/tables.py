@@ -17,17 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from experiments import evidence, reference, statistics
-from experiments.errors import UserError, exit_status
-from experiments.tracking import RunRecord
+from experiments import evidence
+from experiments.cli.errors import UserError, exit_status
+from experiments.evidence import Shown
+from experiments.records import averages, published
+from experiments.records.run_record import RunRecord
+from experiments.reporting import inference, wording
 
 _HERE = Path(__file__).parent
 # Their clusters are of ten source models.
 _AUTHORS = {
-    "random": reference.RANDOM,
-    "pretrained": reference.PRETRAINED,
-    "gabor-1": reference.for_gabor(1),
-    "euclidean-k3": reference.for_clusters("euclidean", 3),
+    "random": published.RANDOM,
+    "pretrained": published.PRETRAINED,
+    "gabor-1": published.for_gabor(1),
+    "euclidean-k3": published.for_clusters("euclidean", 3),
 }
 _TUNED = "random-x12.random-x0.35.rate-0.01"  # the random start that tuning chose
 _SLOW = "random-x12.random-x0.35.rate-0.0033"  # and that of the wider search
@@ -70,7 +73,7 @@ _BLOCK = re.compile(r"(<!-- table: ([^\n]*?) -->\n).*?(<!-- end -->)", re.DOTALL
 def starts(folder: str) -> str:
     """Every start: final accuracy, difference from the baseline, early epochs, time to accuracy."""
     records, (labels, baseline, *_) = _read(folder)
-    levels = statistics.finals(records, baseline)
+    levels = averages.finals(records, baseline)
     rows = [
         "| start | n | final accuracy, % | difference, 95 % interval | after 1 epoch | after 3 | "
         f"training loss | epochs to {labels[baseline]}’s final |",
@@ -78,7 +81,7 @@ def starts(folder: str) -> str:
     ]
     for name, label in labels.items():
         runs = [r for r in records if r.variant == name and r.stopped is None]
-        reached = statistics.epochs_to_finals(runs, levels)
+        reached = averages.epochs_to_finals(runs, levels)
         epochs = [epoch for epoch in reached if epoch is not None]
         accuracies = [r.curves["val_acc_top1"] for r in runs]
         late = len(reached) - len(epochs)
@@ -86,10 +89,10 @@ def starts(folder: str) -> str:
             _row(
                 label,
                 str(len(runs)),
-                statistics.mean_std([statistics.final(r) for r in runs]),
+                wording.mean_std([averages.final(r) for r in runs]),
                 "–" if name == baseline else _difference(records, name, baseline),
                 *(_mean([a[e - 1] for a in accuracies if len(a) >= e]) for e in (1, 3)),
-                _mean([statistics.final(r, "train_loss") for r in runs], digits=2),
+                _mean([averages.final(r, "train_loss") for r in runs], digits=2),
                 (_mean(epochs) if epochs else "–") + (f" ({late} never)" if late else ""),
             )
         )
@@ -132,17 +135,17 @@ def _verdicts(records: Sequence[RunRecord], words: Mapping[tuple[str, str], str]
         "improvement | detectable | verdict |",
         "|---|---|---|---|---|---|---|",
     ]
-    found = statistics.compare(records, list(words))
+    found = inference.compare(records, list(words))
     for one in found:
         rows.append(
             _row(
                 words[one.variant, one.baseline],
                 str(one.tasks),
-                statistics.difference_text(one.mean, one.low, one.high),
+                wording.difference_text(one.mean, one.low, one.high),
                 f"{one.adjusted:.3f}",
                 f"{one.improvement:.0%}".replace("%", " %"),
                 f"{one.detectable:.1f}",
-                f"**{statistics.verdict(one)}**",
+                f"**{inference.verdict(one)}**",
             )
         )
     if missing := len(words) - len(found):
@@ -159,7 +162,7 @@ def protocols(fresh: str, sequential: str) -> str:
             _mean(finals)
             + ("" if name == shown.baseline else f" ({_difference(runs, name, shown.baseline)})")
             for runs in (own, carried)
-            if (finals := list(statistics.finals(runs, name).values()))
+            if (finals := list(averages.finals(runs, name).values()))
         ]
         if len(cells) == 2:
             rows.append(_row(label, *cells, _published(name)))
@@ -175,7 +178,7 @@ def ranked(epochs: str, baseline: str, *folders: str) -> str:
         raise UserError(f"{epochs!r} is no number of epochs: say 1 or more")
     pooled, labels = _pooled(folders)
     records = [_early(run, int(epochs)) for run in pooled]
-    runs = {name: statistics.finals(records, name) for name in labels}
+    runs = {name: averages.finals(records, name) for name in labels}
     if not runs.get(baseline):
         raise UserError(f"no run of {baseline} in {', '.join(folders)}")
     everywhere = runs[baseline].keys()
@@ -194,11 +197,11 @@ def ranked(epochs: str, baseline: str, *folders: str) -> str:
 def tried(folder: str) -> str:
     """The variants of an experiment by their mean final accuracy, the best first."""
     records, shown = _read(folder)
-    runs = statistics.by_variant(records)
-    finals = {name: list(statistics.finals(records, name).values()) for name in shown.labels}
+    runs = averages.by_variant(records)
+    finals = {name: list(averages.finals(records, name).values()) for name in shown.labels}
     rows = ["| start | n | stopped | final accuracy, % | training loss |", "|---|---|---|---|---|"]
     for name in _best_first(finals):
-        losses = list(statistics.finals(records, name, "train_loss").values())
+        losses = list(averages.finals(records, name, "train_loss").values())
         rows.append(
             _row(
                 shown.labels[name],
@@ -241,7 +244,7 @@ def _table(asked: str) -> str:
     return KINDS[kind](*arguments)
 
 
-def _read(folder: str) -> tuple[list[RunRecord], evidence.Shown]:
+def _read(folder: str) -> tuple[list[RunRecord], Shown]:
     return evidence.read(_HERE / folder)
 
 
@@ -266,7 +269,7 @@ def _early(run: RunRecord, epochs: int) -> RunRecord:
     """A run as it was after so many epochs."""
     if run.stopped is None and len(run.curves["val_acc_top1"]) < epochs:
         raise UserError(f"{run.variant} on {run.task} has fewer than {epochs} epochs: say fewer")
-    return statistics.first_epochs(run, epochs)
+    return averages.first_epochs(run, epochs)
 
 
 def _best_first(finals: Mapping[str, Sequence[float]]) -> list[str]:
@@ -275,11 +278,11 @@ def _best_first(finals: Mapping[str, Sequence[float]]) -> list[str]:
 
 
 def _difference(records: Sequence[RunRecord], name: str, baseline: str) -> str:
-    pairs = statistics.paired_differences(records, name, baseline)
+    pairs = averages.paired_differences(records, name, baseline)
     if not pairs:
         return "–"
-    values = statistics.task_means(pairs)
-    return statistics.difference_text(float(values.mean()), *statistics.interval(values))
+    values = averages.task_means(pairs)
+    return wording.difference_text(float(values.mean()), *inference.interval(values))
 
 
 def _published(name: str) -> str:
@@ -287,12 +290,12 @@ def _published(name: str) -> str:
     theirs = _AUTHORS.get(name)
     if theirs is None:
         return "–"
-    curve = reference.curve(theirs)
+    curve = published.curve(theirs)
     level, base = (
-        float(np.mean(values[-statistics.LAST_EPOCHS :]))
-        for values in (curve, reference.curve(reference.RANDOM)[: len(curve)])
+        float(np.mean(values[-averages.LAST_EPOCHS :]))
+        for values in (curve, published.curve(published.RANDOM)[: len(curve)])
     )
-    difference = "" if theirs == reference.RANDOM else f" ({level - base:+.1f})"
+    difference = "" if theirs == published.RANDOM else f" ({level - base:+.1f})"
     return f"{level:.1f}{difference.replace('-', '−')}"
 
 

@@ -20,9 +20,9 @@ BATCH, STEPS = 8, 3
 def stepping():
     """The experiments' steps, and settings for them; not there where the library is alone."""
     pytest.importorskip("experiments")
-    from experiments import config, training
+    from experiments.training import epoch, hyperparameters
 
-    return training, config.Training(learning_rate=0.01, momentum=0.9, weight_decay=1e-4)
+    return epoch, hyperparameters.Training(learning_rate=0.01, momentum=0.9, weight_decay=1e-4)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,102 @@
+"""Several processes that work as one, through `jax.distributed`: on several machines, for example.
+
+All processes run the same program. Runs are spread over the devices of all of them, each process
+learns every run's results, and the first alone writes and speaks. They share a file system: what
+one has written all can read once `wait` returns.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Sharding
+
+from experiments.cli.errors import UserError
+
+_COORDINATOR = "JAX_COORDINATOR_ADDRESS"
+_NUMBERS = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
+
+
+def join() -> None:
+    """Joins the other processes where the environment names a coordinator.
+
+    `JAX_COORDINATOR_ADDRESS` (host:port of the first process), `JAX_NUM_PROCESSES` and
+    `JAX_PROCESS_ID` (from 0); JAX finds out the last two itself under Slurm and MPI. To be called
+    before JAX is used.
+
+    Raises:
+        UserError: If the other processes cannot be joined.
+    """
+    if not (coordinator := os.environ.get(_COORDINATOR)) or jax.distributed.is_initialized():
+        return
+    try:
+        numbers: dict[str, Any] = {
+            name: int(os.environ[v]) for name, v in _NUMBERS.items() if v in os.environ
+        }
+        jax.distributed.initialize(coordinator, **numbers)
+    except (ValueError, TypeError, RuntimeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"the other processes cannot be joined ({reason}): set {_COORDINATOR} to host:port of "
+            f"the first, {_NUMBERS['num_processes']} to how many there are, and "
+            f"{_NUMBERS['process_id']} to the number of each, from 0"
+        ) from error
+    if not is_first():
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes and speaks."""
+    return jax.process_index() == 0
+
+
+def wait(reason: str) -> None:
+    """Returns once all processes have come here, each for the same reason."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(reason)
+
+
+def agreed(number: float) -> float:
+    """The first process's number."""
+    if jax.process_count() == 1:
+        return number
+    return float(multihost_utils.broadcast_one_to_all(np.float32(number)))
+
+
+def spread(tree: Any, sharding: Sharding) -> Any:
+    """Puts arrays that every process has onto the devices of all.
+
+    Args:
+        tree: Of arrays or keys, the same in every process.
+        sharding: Where each array's parts go.
+    """
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+
+    def place(leaf: Any) -> Any:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(place(jax.random.key_data(leaf)))
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    return jax.tree.map(place, tree)
+
+
+def gather(tree: Any) -> Any:
+    """Copies arrays that lie on the devices of all processes to the host of each."""
+    if jax.process_count() == 1:
+        return jax.tree.map(np.asarray, tree)
+    return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def setup_jax() -> None:
+    """Joins other processes, and keeps compiled programs between starts, unless told otherwise."""
+    join()
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = Path.home() / ".cache" / "jaxinit" / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(folder))

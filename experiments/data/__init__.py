@@ -1,0 +1,1 @@
+"""Data sets as arrays, and the tasks that are made of their classes."""

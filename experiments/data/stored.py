@@ -1,0 +1,308 @@
+"""Data sets as TFDS keeps them: decoded once, checked, and cached as arrays.
+
+The cache lies beside the prepared data where that can be written to.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float64, Int32, UInt8
+
+from experiments.cli.errors import UserError
+
+_PER_SUPERCLASS = 5
+_CACHE_LAYOUT = 1  # to be raised where the arrays or their order change
+
+
+class Arrays(NamedTuple):
+    """What is cached of a data set."""
+
+    train_images: UInt8[np.ndarray, "n h w 3"]
+    train_labels: Int32[np.ndarray, " n"]
+    test_images: UInt8[np.ndarray, "m h w 3"]
+    test_labels: Int32[np.ndarray, " m"]
+    superclass: Int32[np.ndarray, " classes"]
+
+
+class Split(NamedTuple):
+    """One split as prepared, in the order of its ids."""
+
+    images: UInt8[np.ndarray, "n h w 3"]
+    labels: Int32[np.ndarray, " n"]
+    coarse: Int32[np.ndarray, " n"]  # coarse labels; −1 where the data set has none
+    ids: Sequence[str]
+
+
+class Kind(NamedTuple):
+    """What a data set has to be."""
+
+    title: str
+    tfds_name: str  # also the folder
+    version: str
+    test_split: str
+    classes: int
+    train_per_class: int | None  # any number, the same of each class, where None
+    test_per_class: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    tolerance: float  # how far the data's own mean and std may be from these
+
+
+_CIFAR_MOMENTS = ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
+_IMAGENET_MOMENTS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+# Copies of Tiny ImageNet with fewer training images are in use, so their number is left open. Its
+# normalisation is that of ImageNet, whose images are larger: their std is smaller by 0.05.
+_TINY = ("tiny_imagenet", "1.0.0", "validation", 200, None, 50, *_IMAGENET_MOMENTS, 0.1)
+KINDS = {
+    "cifar100": Kind(
+        "CIFAR-100", "cifar100", "3.0.2", "test", 100, 500, 100, *_CIFAR_MOMENTS, 0.01
+    ),
+    "tiny_imagenet": Kind("Tiny ImageNet", *_TINY),
+    "tiny_imagenet32": Kind("Tiny ImageNet at 32×32", *_TINY),
+}
+
+
+def _command(kind: Kind, folder: Path | str) -> str:
+    return f"`python -m experiments.data --dataset {kind.tfds_name} --data-dir {folder}`"
+
+
+def shards(kind: Kind, folder: Path) -> list[Path]:
+    """Lists the files of a prepared data set; none where it is not there."""
+    prepared = folder / kind.tfds_name / kind.version
+    files = sorted(prepared.glob("*.array_record*"))
+    if not files and any(prepared.glob("*.tfrecord*")):
+        raise UserError(
+            f"the {kind.tfds_name} in {prepared} is in a format that only TensorFlow reads: "
+            f"prepare it elsewhere with {_command(kind, 'ANOTHER_FOLDER')}"
+        )
+    return files
+
+
+def load(name: str, folder: Path, cache_dir: str | os.PathLike[str] | None) -> tuple[Arrays, str]:
+    """Returns the arrays and their fingerprint, from the cache where it has them."""
+    kind = KINDS[name]
+    if not (files := shards(kind, folder)):
+        raise UserError(
+            f"there is no {kind.tfds_name} in {folder}: prepare it with {_command(kind, folder)}"
+        )
+    states = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    key = hashlib.sha256(repr((_CACHE_LAYOUT, states)).encode()).hexdigest()[:12]
+    places = [root / f"{name}-{key}" for root in _cache_roots(folder, cache_dir)]
+    for place in places:
+        if (cached := _read_cache(place)) is not None:
+            return cached
+    if name == "tiny_imagenet32":
+        whole, _ = load("tiny_imagenet", folder, cache_dir)
+        arrays = whole._replace(
+            train_images=halve(whole.train_images), test_images=halve(whole.test_images)
+        )
+    else:
+        arrays = _read_checked(kind, folder)
+    identity = fingerprint(arrays)
+    any(_write_cache(place, arrays, identity) for place in places)  # the first that can be written
+    return arrays, identity
+
+
+def _read_checked(kind: Kind, folder: Path) -> Arrays:
+    prepared = folder / kind.tfds_name / kind.version
+    try:
+        builder = open_builder(kind, folder)
+        return check_splits(
+            kind, read_split(builder, "train"), read_split(builder, kind.test_split)
+        )
+    except Exception as error:  # TFDS and array_record raise whatever their parts raise
+        raise UserError(
+            f"the {kind.tfds_name} in {prepared} is damaged ({first_line(error)}): delete that "
+            f"folder, then prepare it with {_command(kind, folder)}"
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """The beginning of what an error says, for a sentence that quotes it."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def quiet_tfds() -> Any:
+    """Imports TFDS without its advice on packages that would be faster."""
+    import absl.logging
+
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    import tensorflow_datasets as tfds
+
+    return tfds
+
+
+def open_builder(kind: Kind, folder: Path) -> Any:
+    """Returns TFDS's builder of a prepared data set; never asks the network."""
+    tfds = quiet_tfds()
+    if kind.tfds_name == "cifar100":
+        return tfds.builder("cifar100", data_dir=str(folder), file_format="array_record")
+    return tfds.builder_from_directory(str(folder / kind.tfds_name / kind.version))
+
+
+def read_split(builder: Any, split: str) -> Split:
+    """Decodes a split with TFDS and puts it in the order of its ids, which TFDS shuffles."""
+    source = builder.as_data_source(split)
+    count = len(source)
+    images = np.empty((count, *builder.info.features["image"].shape), np.uint8)
+    labels, coarse, ids = np.empty(count, np.int32), np.empty(count, np.int32), []
+    for row, example in enumerate(source):
+        images[row], labels[row] = example["image"], example["label"]
+        coarse[row] = example.get("coarse_label", -1)
+        text = example["id"]
+        ids.append(text.decode() if isinstance(text, bytes) else str(text))
+    order = np.asarray(sorted(range(count), key=ids.__getitem__), np.int64)
+    return Split(images[order], labels[order], coarse[order], [ids[row] for row in order])
+
+
+def check_splits(kind: Kind, train: Split, test: Split) -> Arrays:
+    """Checks ids, counts, superclasses and normalisation.
+
+    Raises:
+        ValueError: They are not the data set's.
+    """
+    if kind.tfds_name == "cifar100":
+        check_ids(train.ids, "train")
+        check_ids(test.ids, "test")
+    check_counts(train.labels, kind.classes, kind.train_per_class, "training")
+    check_counts(test.labels, kind.classes, kind.test_per_class, "test")
+    if kind.tfds_name == "cifar100":
+        labels = np.append(train.labels, test.labels)
+        superclass = superclass_of(labels, np.append(train.coarse, test.coarse), kind.classes)
+    else:
+        superclass = np.arange(kind.classes, dtype=np.int32) // _PER_SUPERCLASS
+    check_normalization(train.images, kind)
+    return Arrays(train.images, train.labels, test.images, test.labels, superclass)
+
+
+def check_ids(ids: Sequence[str], split: str) -> None:
+    """Checks that the ids count from 0 without a gap, as `train_00000`, and stand in this order."""
+    for number, found in enumerate(ids):
+        if found != (expected := f"{split}_{number:05d}"):
+            raise ValueError(f"image {number} of {split} is {found!r} instead of {expected!r}")
+
+
+def check_counts(
+    labels: Int32[np.ndarray, " n"], classes: int, per_class: int | None, what: str
+) -> None:
+    """Checks that there are as many images of each class: `per_class`, or any number if None."""
+    counts = np.bincount(labels, minlength=classes)
+    expected = counts[0] if per_class is None else per_class
+    if len(counts) > classes:
+        raise ValueError(f"a label is {labels.max()}, but there are {classes} classes")
+    if expected == 0 or (counts != expected).any():
+        wanted = "as many of each" if per_class is None else f"{per_class} of each"
+        found = " to ".join(str(count) for count in sorted({counts.min(), counts.max()}))
+        raise ValueError(
+            f"there are {found} {what} images of a class, but there should be {wanted}"
+        )
+
+
+def superclass_of(
+    labels: Int32[np.ndarray, " n"], coarse: Int32[np.ndarray, " n"], classes: int
+) -> Int32[np.ndarray, " classes"]:
+    """Finds the superclass of each class.
+
+    Raises:
+        ValueError: Images of a class have different ones, or a superclass has not five classes.
+    """
+    superclass = np.zeros(classes, np.int32)
+    superclass[labels] = coarse
+    if (differing := labels[superclass[labels] != coarse]).size:
+        raise ValueError(f"images of class {differing[0]} have different coarse labels")
+    sizes = np.bincount(superclass, minlength=classes // _PER_SUPERCLASS)
+    if (sizes != _PER_SUPERCLASS).any():
+        raise ValueError(f"superclass {np.argmax(sizes != _PER_SUPERCLASS)} has not five classes")
+    return superclass
+
+
+def channel_moments(
+    images: UInt8[np.ndarray, "n h w 3"],
+) -> tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "3"]]:
+    """Mean and standard deviation of each channel, of values in [0, 1]."""
+    total, squares = np.zeros(3), np.zeros(3)
+    for start in range(0, len(images), 1000):  # a block at a time, as sums take eight bytes
+        block = images[start : start + 1000].reshape(-1, 3).astype(np.int64)
+        total += block.sum(axis=0)
+        squares += np.square(block).sum(axis=0)
+    count = images.size / 3
+    mean = total / count
+    return mean / 255, np.sqrt(squares / count - mean**2) / 255
+
+
+def check_normalization(images: UInt8[np.ndarray, "n h w 3"], kind: Kind) -> None:
+    """Checks that the images have about the mean and deviation that they are normalised by.
+
+    Raises:
+        ValueError: They have not.
+    """
+    for what, found, expected in zip(
+        ("mean", "std"), channel_moments(images), (kind.mean, kind.std), strict=True
+    ):
+        if (np.abs(found - expected) > kind.tolerance).any():
+            numbers = ", ".join(f"{x:.3f}" for x in found)
+            raise ValueError(f"the channels have {what} {numbers} instead of about {expected}")
+
+
+def halve(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n h2 w2 c"]:
+    """Halves both sides by area averaging: each pixel is the rounded mean of four."""
+    n, height, width, channels = images.shape
+    small = np.empty((n, height // 2, width // 2, channels), np.uint8)
+    for start in range(0, n, 5000):  # a block at a time, as sums take two bytes
+        block = images[start : start + 5000].astype(np.uint16)
+        sums = block[:, ::2, ::2] + block[:, 1::2, ::2] + block[:, ::2, 1::2] + block[:, 1::2, 1::2]
+        small[start : start + 5000] = (sums + 2) // 4
+    return small
+
+
+# The cache of decoded arrays
+
+
+def _cache_roots(folder: Path, cache_dir: str | os.PathLike[str] | None) -> list[Path]:
+    if cache_dir is not None:
+        return [Path(cache_dir).expanduser()]
+    user = Path.home() / ".cache" / "jaxinit" / "data"
+    # Asked for, as root can write even where it should not.
+    return [folder / "jaxinit-cache", user] if folder.stat().st_mode & 0o200 else [user]
+
+
+def _read_cache(place: Path) -> tuple[Arrays, str] | None:
+    """Returns None where there is no cache, or a damaged one."""
+    try:
+        arrays = Arrays(*(np.load(place / f"{n}.npy", allow_pickle=False) for n in Arrays._fields))
+        vouched = (place / "fingerprint").read_text()
+    except (OSError, ValueError, EOFError):
+        return None
+    return (arrays, vouched) if fingerprint(arrays) == vouched else None
+
+
+def _write_cache(place: Path, arrays: Arrays, identity: str) -> bool:
+    """Writes the cache, whole or not at all; a full disk only costs the next start time."""
+    partial = None
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=place.parent))
+        for name, array in zip(Arrays._fields, arrays, strict=True):
+            np.save(partial / f"{name}.npy", array, allow_pickle=False)
+        (partial / "fingerprint").write_text(identity)
+        shutil.rmtree(place, ignore_errors=True)
+        partial.rename(place)
+    except OSError:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+        return False
+    return True
+
+
+def fingerprint(arrays: Arrays) -> str:
+    """Identifies images and labels: twelve hexadecimal digits of a SHA-256."""
+    digest = hashlib.sha256()
+    for array in arrays[:4]:
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:12]

@@ -1,0 +1,1 @@
+"""What is recorded: runs and summaries as files, and the authors' published curves."""

@@ -1,0 +1,184 @@
+"""One JSON file a run, so that an interrupted experiment goes on where it stopped.
+
+`<folder>/runs/<experiment>.<variant>.<task>.seed-<seed>.json` holds the fields of `RunRecord` and
+`schema_version`; the experiment reads `<experiment>-procedural` there on the procedural data.
+Numbers that are not finite are written as null. With pandas, a row an epoch of a run:
+
+    runs = [json.loads(p.read_text()) for p in Path(folder, "runs").glob("*.json")]
+    table = pandas.concat(
+        pandas.DataFrame(r["curves"]).assign(**{k: r[k] for k in ("variant", "task", "seed")})
+        for r in runs)
+"""
+
+import contextlib
+import dataclasses
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from experiments.cli import processes
+from experiments.cli.errors import UserError
+from experiments.records import run_record
+from experiments.records.files import (
+    JSON,
+    SCHEMA_VERSION,
+    cannot_write,
+    plain,
+    read_json,
+    write_json,
+    writing_to,
+)
+from experiments.records.run_record import RunRecord
+
+# Files
+
+
+def path(
+    folder: Path | str,
+    experiment: str,
+    variant: str,
+    task: str,
+    seed: int,
+    *,
+    procedural: bool = False,
+) -> Path:
+    """Returns where the run is recorded: its experiment, variant, task and seed, parted by dots."""
+    experiment = f"{experiment}-procedural" if procedural else experiment
+    return Path(folder) / "runs" / f"{experiment}.{variant}.{task}.seed-{seed}.json"
+
+
+def write(record: RunRecord, folder: Path | str) -> Path:
+    """Writes one run, as `write_all`."""
+    return write_all([record], folder)[0]
+
+
+def write_all(records: Sequence[RunRecord], folder: Path | str) -> list[Path]:
+    """Writes each run to its file, whole or not at all, over an older one.
+
+    Raises:
+        UserError: If the folder cannot be written to or is full. What was not written lies in a
+            new temporary folder then, which the sentence names.
+    """
+    paths = []
+    for i, record in enumerate(records):
+        try:
+            paths.append(_write_run(record, Path(folder)))
+        except OSError as error:
+            raise UserError(f"{cannot_write(folder, error)}; {_rescue(records[i:])}") from error
+    processes.wait("the runs are written")
+    return paths
+
+
+def _write_run(record: RunRecord, folder: Path) -> Path:
+    names = (folder, record.experiment, record.variant, record.task, record.seed)
+    procedural = run_record.is_procedural([record])
+    if not processes.is_first():
+        return path(*names, procedural=procedural)
+    data = {"schema_version": SCHEMA_VERSION} | dataclasses.asdict(record)
+    written = write_json(data, path(*names, procedural=procedural))
+    path(*names, procedural=not procedural).unlink(missing_ok=True)  # one run has one file
+    return written
+
+
+def _rescue(records: Sequence[RunRecord]) -> str:
+    """Saves finished runs where the system keeps temporary files, and says where."""
+    runs = "the finished run" if len(records) == 1 else f"the {len(records)} finished runs"
+    try:
+        rescue = Path(tempfile.mkdtemp(prefix="jaxinit-"))
+        for record in records:
+            _write_run(record, rescue)
+    except OSError:
+        return f"{runs} could not be saved in the temporary folder either"
+    return f"{runs} not written there {'is' if len(records) == 1 else 'are'} in {rescue}/runs"
+
+
+def check_writable(folder: Path | str) -> None:
+    """Makes the folder and writes a few bytes to it, before anything is computed.
+
+    Raises:
+        UserError: If that fails.
+    """
+    with writing_to(folder):
+        (Path(folder) / "runs").mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=Path(folder) / "runs") as file:
+            file.write(b"\0" * 4096)
+
+
+def read(path: Path | str) -> RunRecord:
+    """Reads one run.
+
+    Raises:
+        UserError: If the file cannot be read or is not as the schema says.
+    """
+    data = read_json(path)
+    if wrong := sorted(data.keys() ^ run_record.TYPES.keys()):
+        missing = [name for name in wrong if name in run_record.TYPES]
+        what = f"lacks {', '.join(missing)}" if missing else f"has unknown {', '.join(wrong)}"
+        raise UserError(f"{path} {what}: delete it to run this again")
+    try:
+        return RunRecord(**data)
+    except ValueError as error:
+        raise UserError(f"{path} is not valid ({error}): delete it to run this again") from error
+
+
+def read_all(folder: Path | str, experiment: str | None = None) -> list[RunRecord]:
+    """Reads all runs below the folder, or those of one experiment, in the order of their names."""
+    records = [read(p) for p in sorted((Path(folder) / "runs").glob("*.json"))]
+    return [r for r in records if experiment in (None, r.experiment)]
+
+
+def find(
+    folder: Path | str,
+    experiment: str,
+    variant: str,
+    task: str,
+    seed: int,
+    settings: Mapping[str, JSON],
+) -> RunRecord | None:
+    """Returns the run if it is recorded already, None if not.
+
+    Raises:
+        UserError: If it is recorded with other settings, or its file is not valid.
+    """
+    names = (folder, experiment, variant, task, seed)
+    files = [f for p in (False, True) if (f := path(*names, procedural=p)).exists()]
+    if not files:
+        return None
+    record = read(files[0])
+    if difference := _first_difference(record.settings, plain(settings)):
+        raise UserError(
+            f"{files[0]} was recorded with other settings ({difference}): "
+            "use another --output, or --overwrite"
+        )
+    return record
+
+
+def identity(settings: Mapping[str, JSON], task: str, seed: int) -> str:
+    """What makes two runs the same, whatever experiments they are of and are called there."""
+    return json.dumps([plain(settings), task, seed], sort_keys=True)
+
+
+def neighbours(folder: Path | str) -> dict[str, RunRecord]:
+    """Reads the runs in this folder and those beside it, by their `identity`.
+
+    So that what several experiments have in common, such as random initialisation, is trained once,
+    and what an experiment recorded under a former name is not trained again. Files that cannot be
+    read are left to the experiment that they are of.
+    """
+    found = {}
+    for file in sorted(Path(folder).resolve().parent.glob("*/runs/*.json")):
+        with contextlib.suppress(UserError):
+            record = read(file)
+            found[identity(record.settings, record.task, record.seed)] = record
+    return found
+
+
+def _first_difference(recorded: JSON, asked: JSON, name: str = "") -> str | None:
+    if isinstance(recorded, dict) and isinstance(asked, dict):
+        for key in sorted(recorded.keys() | asked.keys()):
+            a, b = recorded.get(key, "not set"), asked.get(key, "not set")
+            if difference := _first_difference(a, b, f"{name}.{key}" if name else key):
+                return difference
+        return None
+    return None if recorded == asked else f"{name} is {recorded} there and {asked} now"

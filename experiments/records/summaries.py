@@ -1,0 +1,146 @@
+"""What an experiment's runs are kept and shown as: the summary file, and the table of results.
+
+`write_summary` writes `<folder>/<experiment>.json`, in the form of the authors' files:
+
+    {"schema_version", "experiment", "procedural",
+     "settings": those that all runs share, "environments": each that occurs (dates left out),
+     "wall_seconds": in total,
+     "shown": labels, figures and their subtitle, the authors' configurations of the same setting,
+     "variants": {<variant>: {"n", "stopped", "lr_list",
+         "mean" | "std" | "min" | "max": {<metric>: a number an epoch},
+         "runs": [{"task", "seed", "settings": those not shared, "curves", "stopped",
+                   "date", "wall_seconds"}]}}}
+
+`std` is the sample standard deviation (n − 1) over runs, of which those on the same task or with
+the same seed are not independent. Runs that stopped early are left out of all statistics and
+counted in `stopped`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from experiments.cli.errors import UserError
+from experiments.records import averages, run_record
+from experiments.records.files import JSON, SCHEMA_VERSION, read_json, write_json, writing_to
+from experiments.records.run_record import RunRecord
+
+
+def experiment_of(records: Sequence[RunRecord]) -> str:
+    """The one experiment that all these runs are of. Raises ValueError where there are others."""
+    experiments = sorted({r.experiment for r in records})
+    if len(experiments) != 1:
+        raise ValueError(f"these runs are of {experiments or 'no'} experiments: give those of one")
+    return experiments[0]
+
+
+def _shared(dicts: Sequence[Mapping[str, JSON]]) -> dict[str, JSON]:
+    return {k: v for k, v in dicts[0].items() if all(k in d and d[k] == v for d in dicts)}
+
+
+def _summary_of_variant(runs: Sequence[RunRecord], shared: Mapping[str, JSON]) -> dict[str, JSON]:
+    metrics = [m for m in runs[0].curves if all(m in r.curves for r in runs)]
+    each = {m: averages.summarize(runs, m)[runs[0].variant] for m in metrics}
+    over_runs = {
+        name: {m: getattr(each[m], field) for m in metrics if m != "learning_rate"}
+        for name, field in (("mean", "mean"), ("std", "std"), ("min", "low"), ("max", "high"))
+    }
+    kept = ("task", "seed", "curves", "stopped", "wall_seconds")
+    return {
+        "n": each["val_acc_top1"].n,
+        "stopped": each["val_acc_top1"].stopped,
+        **over_runs,
+        "lr_list": each["learning_rate"].mean,
+        "runs": [
+            {name: getattr(r, name) for name in kept}
+            | {"settings": {k: v for k, v in r.settings.items() if k not in shared}}
+            | {"date": r.environment.get("date")}
+            for r in runs
+        ],
+    }
+
+
+def write_summary(
+    records: Sequence[RunRecord], folder: Path | str, shown: Mapping[str, JSON] | None = None
+) -> Path:
+    """Writes all runs of one experiment, and their statistics, to one file; see the module.
+
+    Args:
+        records: Of one experiment.
+        folder: Where to.
+        shown: What a report must know to draw them as the experiment does.
+
+    Raises:
+        ValueError: If the records are of no experiment, or of several.
+        UserError: If the folder cannot be written to; the runs themselves are in theirs.
+    """
+    experiment = experiment_of(records)
+    shared = _shared([r.settings for r in records])
+    environments: list[dict[str, JSON]] = []
+    for record in records:
+        undated = {k: v for k, v in record.environment.items() if k != "date"}
+        if undated not in environments:
+            environments.append(undated)
+    summary = {
+        "schema_version": SCHEMA_VERSION,
+        "experiment": experiment,
+        "procedural": run_record.is_procedural(records),
+        "settings": shared,
+        "environments": environments,
+        "wall_seconds": sum(r.wall_seconds for r in records),
+        "variants": {
+            v: _summary_of_variant(r, shared) for v, r in averages.by_variant(records).items()
+        },
+        "shown": dict(shown or {}),
+    }
+    with writing_to(folder):
+        target = Path(folder) / f"{run_record.output_name(experiment, records)}.json"
+        return write_json(summary, target)
+
+
+def find(folder: Path) -> Path:
+    """Finds the summary in the folder of an experiment.
+
+    Raises:
+        UserError: There is none, or there are several.
+    """
+    files = [
+        file
+        for file in sorted(folder.glob("*.json"))
+        if file.is_file() and '"variants"' in file.read_text("utf-8", errors="replace")
+    ]
+    if len(files) != 1:
+        said = f"several summaries ({', '.join(map(str, files))})" if files else "no summary"
+        raise UserError(f"{folder} holds {said}: give the --output of one experiment that has run")
+    return files[0]
+
+
+def read_summary(path: Path | str) -> tuple[list[RunRecord], dict[str, JSON]]:
+    """Reads what `write_summary` wrote: the runs, and what it was told to show.
+
+    Where the runs are of several environments each is given the first one.
+
+    Raises:
+        UserError: If the file cannot be read or is not as the schema says.
+    """
+    data = read_json(path)
+    try:
+        records = [
+            RunRecord(
+                experiment=data["experiment"],
+                variant=variant,
+                task=run["task"],
+                seed=run["seed"],
+                settings={**data["settings"], **run["settings"]},
+                curves=run["curves"],
+                stopped=run["stopped"],
+                environment={**data["environments"][0], "date": run["date"]},
+                wall_seconds=run["wall_seconds"],
+            )
+            for variant, summary in data["variants"].items()
+            for run in summary["runs"]
+        ]
+        return records, dict(data["shown"])
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        raise UserError(
+            f"{path} is not a summary ({error!r}): run its experiment again, which writes it anew"
+        ) from error

@@ -1,0 +1,1 @@
+"""What recorded runs say: intervals and tests, tables, charts, pictures of filters."""

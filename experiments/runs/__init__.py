@@ -1,0 +1,1 @@
+"""Carries a plan out: which runs, from which source models, trained and recorded."""

@@ -1,0 +1,28 @@
+"""A way of starting a network, under its name."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from experiments.training.hyperparameters import Training
+from jaxinit.types import ParamsInitializer
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One way of starting a network.
+
+    Attributes:
+        name: Short, for files: "euclidean-k3".
+        label: For figures and tables: "Euclidean, 3 clusters".
+        make: Returns what is applied to the network's default start. Only called where runs are
+            missing, so that nothing is loaded or fitted for what is recorded already.
+        settings: What identifies it, recorded with each run.
+        training: Where it is trained otherwise than the others.
+    """
+
+    name: str
+    label: str
+    make: Callable[[], ParamsInitializer]
+    settings: dict[str, Any]
+    training: Training | None = None

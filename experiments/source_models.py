@@ -1,0 +1,63 @@
+"""Experiment 4: how many source models the clustered filters come from (figure 5)."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+
+from experiments.cli.options import check, option
+from experiments.records import published
+from experiments.runs.sources import Sources
+from experiments.study import conduct, presets, starts
+from experiments.study.ingredients import Ingredients
+from experiments.study.presets import Experiment
+from experiments.study.question import Figure, Question
+
+
+@dataclasses.dataclass(frozen=True)
+class Models(Experiment):
+    """What `experiments.source_models` compares."""
+
+    models: tuple[int, ...] = option((2, 4, 6, 10, 20), "numbers of source models")
+    clusters: int = option(10, "number of clusters")
+
+    def __post_init__(self) -> None:
+        check(self.clusters >= 1, f"--clusters {self.clusters} is too small: say 1 or more")
+        for count in self.models:
+            check(
+                1 <= count <= self.sources.sources,
+                f"--models {count} is out of range: there are {self.sources.sources} --sources",
+            )
+
+
+PRESETS = {
+    "quick": Models(models=(1, 2), **presets.quick("source_models")),
+    "reduced": Models(models=(2, 6), **presets.reduced("source_models")),
+    "paper": Models(sources=Sources(sources=20), **presets.paper("source_models")),
+}
+
+
+def ask(settings: Models, made_of: Ingredients) -> Question:
+    """Lists random initialisation and, for each distance, a variant a number of models."""
+    variants, figures = [starts.random()], []
+    authors: dict[str, str | None] = {"random": published.RANDOM}
+    for distance in settings.clustering.distances:
+        steps = ["random"]
+        for count in settings.models:
+            variant = made_of.clustered(distance, settings.clusters, models=count)
+            variants.append(variant)
+            steps.append(variant.name)
+            authors[variant.name] = published.for_models(
+                distance, count, clusters=settings.clusters
+            )
+        title = f"Number of source models, {starts.distance_label(distance)} distance"
+        figures.append(Figure(f"figure5-{distance}", title, tuple(steps), "sequential"))
+    return Question(variants, figures, authors)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the experiment and says where everything lies."""
+    conduct.main("source_models", PRESETS, ask, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""From a question to its files: what every experiment does with the variants that it names."""
+
+import dataclasses
+import inspect
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments.cli import options, processes
+from experiments.cli.errors import exit_status
+from experiments.cli.progress import Progress, clock
+from experiments.data import sets
+from experiments.data.sets import Dataset
+from experiments.data.tasks import check_pairs
+from experiments.records import published, run_record, store, summaries
+from experiments.records.run_record import RunRecord
+from experiments.reporting import charts, presentation, tables
+from experiments.runs.runner import Runner
+from experiments.study.ingredients import Ingredients
+from experiments.study.presets import Experiment
+from experiments.study.question import Ask, Question, all_against_baseline
+from experiments.training.hyperparameters import Training
+
+
+def main(
+    experiment: str, presets: Mapping[str, Any], ask: Ask, argv: Sequence[str] | None = None
+) -> None:
+    """Runs an experiment from its command line, and says where everything lies.
+
+    Args:
+        experiment: The name of its module.
+        presets: Its settings by name; the first is the default.
+        ask: Makes the question of the settings.
+        argv: Arguments; None for the process's own.
+    """
+    start = time.monotonic()
+    with exit_status():
+        settings = options.parse(
+            presets,
+            argv,
+            program=f"python -m experiments.{experiment}",
+            description=(inspect.getmodule(ask).__doc__ or "").split("\n")[0],
+        )
+        processes.setup_jax()
+        written = plan(experiment, settings, ask).run()
+        print(f"finished in {clock(time.monotonic() - start)}; written:")
+        for path in written:
+            print(f"  {path}")
+
+
+class Plan(NamedTuple):
+    """An experiment that has yet to be run."""
+
+    question: Question
+    settings: Experiment
+    dataset: Dataset
+    made_of: Ingredients
+    runner: Runner
+
+    def work(self) -> dict[str, float]:
+        """For all that is still to be trained, how many pixels it trains on."""
+        runs = self.runner.work()
+        from_sources = any(_names_sources(v.settings) for v in self.question.variants)
+        return {**runs, **self.made_of.work()} if runs and from_sources else runs
+
+    def run(self) -> list[Path]:
+        """Trains what is not recorded yet, writes summary, table and figures, prints the table.
+
+        Returns:
+            What was written, folders of single runs and of the banks included.
+        """
+        records = self.runner.run()
+        written = present(self.question, self.settings, records, self.dataset)
+        return [*written, self.runner.folder / "runs", self.made_of.folder]
+
+
+def _names_sources(settings: Mapping[str, Any]) -> bool:
+    """Whether a variant's settings, or those of what it is made of, name source models."""
+    return bool({"source", "sources"} & settings.keys()) or any(
+        _names_sources(value) for value in settings.values() if isinstance(value, Mapping)
+    )
+
+
+def _nothing(settings: Any, made_of: Ingredients) -> Question:
+    del settings, made_of
+    return Question([], [])
+
+
+def plan(
+    experiment: str,
+    settings: Experiment,
+    ask: Ask = _nothing,
+    progress: Progress | None = None,
+) -> Plan:
+    """Loads the images and asks the question, but trains nothing yet.
+
+    Args:
+        experiment: The name of its module.
+        settings: What it compares.
+        ask: Makes the question of the settings; without it nothing is compared.
+        progress: Of all that is to be done, where that is more than this experiment.
+    """
+    store.check_writable(Path(settings.evaluation.output))
+    dataset = source_data = sets.load_data(settings.data)
+    if not settings.evaluation.whole:
+        check_pairs(settings.evaluation.pairs, dataset)
+    if settings.sources.source_dataset not in (None, dataset.name):
+        source_data = sets.load_data(
+            dataclasses.replace(settings.data, dataset=settings.sources.source_dataset)
+        )
+    made_of = Ingredients(
+        source_data,
+        settings.training,
+        settings.sources,
+        settings.clustering,
+        overwrite=settings.evaluation.overwrite,
+        evaluated=dataset,
+        progress=progress,
+    )
+    question = ask(settings, made_of)
+    trained = (dataset, settings.training, settings.evaluation, progress)
+    return Plan(
+        question,
+        settings,
+        dataset,
+        made_of,
+        Runner(experiment, question.variants, *trained),
+    )
+
+
+def present(
+    question: Question,
+    settings: Experiment,
+    records: Sequence[RunRecord],
+    dataset: Dataset,
+) -> list[Path]:
+    """Writes the summary, the results table and the figures; prints the table."""
+    folder = Path(settings.evaluation.output)
+    shown = {
+        "labels": {variant.name: variant.label for variant in question.variants},
+        "figures": [dataclasses.asdict(figure) for figure in question.figures],
+        "authors": {
+            name: theirs
+            for name, theirs in question.authors.items()
+            if theirs
+            and published.data_set(theirs) == dataset.name
+            and _learns_as_theirs(settings.training)
+        },
+        "baseline": question.baseline,
+        "families": [
+            family._asdict() for family in question.families or [all_against_baseline(question)]
+        ],
+        "subtitle": describe(settings, records, dataset),
+    }
+    table, drawn = presentation.draw(records, shown)
+    written = [
+        summaries.write_summary(records, folder, shown),
+        tables.write_table(table, records, folder),
+    ]
+    for stem, figure in drawn.items():
+        written += charts.save(figure, folder, run_record.output_name(stem, records))
+    print(table)
+    return written
+
+
+def describe(settings: Experiment, records: Sequence[RunRecord], dataset: Dataset) -> str:
+    """Says what the runs have in common: data, tasks, protocol, sources, device."""
+    evaluation = settings.evaluation
+    tasks = _count(len({record.task for record in records}), "pair")
+    images = len(dataset.train_labels) // len(dataset.superclass)
+    return (
+        f"{dataset.title}, {images} training images a class: "
+        f"{'all classes' if evaluation.whole else tasks} × "
+        f"{_count(evaluation.seeds, 'seed')} a variant, {evaluation.protocol} runs of "
+        f"{_count(settings.training.epochs, 'epoch')}, "
+        f"{_count(settings.sources.sources, 'source model')}, "
+        f"{records[0].environment['device']}"
+    )
+
+
+def _learns_as_theirs(training: Training) -> bool:
+    fields = (
+        *("learning_rate", "batch_size", "momentum", "weight_decay", "schedule"),
+        "freeze_stem",
+    )
+    theirs = Training()
+    return all(getattr(training, name) == getattr(theirs, name) for name in fields)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

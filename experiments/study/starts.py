@@ -1,0 +1,44 @@
+"""Ways of starting a network that need no source models."""
+
+import jax
+
+from experiments.runs.variants import Variant
+from jaxinit import initializers
+from jaxinit.layers import Network
+from jaxinit.types import Params, PRNGKey
+
+_GABOR_SEED = 0
+
+
+def random() -> Variant:
+    """The network's own default start."""
+    return Variant("random", "Random", initializers.unchanged, {"kind": "random"})
+
+
+def gabor(layers: int, *, identical: bool = False) -> Variant:
+    """Gabor filters in the first layers; identical: the same in all runs, as the authors'."""
+    draw = initializers.gabor(layers=layers)
+
+    def always_the_same(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
+        del key
+        return draw(jax.random.key(_GABOR_SEED), params, network=network)
+
+    if identical:
+        return Variant(
+            f"gabor-{layers}-identical",
+            f"Gabor, {layers_text(layers)}, identical",
+            lambda: always_the_same,
+            {"kind": "gabor", "layers": layers, "identical": True},
+        )
+    label, settings = f"Gabor, {layers_text(layers)}", {"kind": "gabor", "layers": layers}
+    return Variant(f"gabor-{layers}", label, lambda: draw, settings)
+
+
+def layers_text(count: int) -> str:
+    """Writes "1 layer" or "6 layers"."""
+    return f"{count} layer{'s' if count > 1 else ''}"
+
+
+def distance_label(distance: str) -> str:
+    """Names a distance in figures and tables."""
+    return {"fourier_real": "Fourier (real part)"}.get(distance, distance.capitalize())

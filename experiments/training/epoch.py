@@ -1,0 +1,226 @@
+"""One epoch of training and evaluation as a pure function, for one run or, vmapped, for many."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, UInt8
+
+from experiments.training import augmentation, dead_taps, networks
+from experiments.training.hyperparameters import Training
+from jaxinit import diagnostics, kernels
+from jaxinit.layers import Network
+from jaxinit.types import PRNGKey
+
+_TOP = 5
+_EVALUATION_BATCH = 250
+
+
+class State(NamedTuple):
+    """What training changes. With several runs at once every leaf has a leading axis of runs."""
+
+    params: Any
+    batch_stats: Any
+    optimizer: Any
+
+
+class Split(NamedTuple):
+    """The images of one task, as rows of the data set."""
+
+    rows: Int[Array, " n"]
+    labels: Int[Array, " n"]
+
+
+class DeviceData(NamedTuple):
+    """A whole data set on the device."""
+
+    train_images: UInt8[Array, "n h w c"]
+    test_images: UInt8[Array, "m h w c"]
+
+
+class Metrics(NamedTuple):
+    """Sums over images of one batch: cross-entropy in nats, and hits."""
+
+    loss: Float[Array, ""]
+    top1: Float[Array, ""]
+    top5: Float[Array, ""]
+
+
+class EpochResult(NamedTuple):
+    """What one epoch measured."""
+
+    train: Metrics  # means over the training images, while training
+    validation: Metrics  # means over the test images, after it
+    norms: dict[str, Float[Array, ""]]  # of each layer's taps that meet data, before it
+    turns: dict[str, Float[Array, ""]]  # by how many degrees it turned these taps
+    step_losses: Float[Array, " steps"]
+
+
+def make_optimizer(settings: Training) -> optax.GradientTransformationExtraArgs:
+    """SGD as PyTorch has it: v ← μ·v + (g + λ·w), w ← w − η·v. The rate η is set every epoch."""
+
+    def sgd(learning_rate: float) -> optax.GradientTransformation:
+        return optax.chain(
+            optax.add_decayed_weights(settings.weight_decay),
+            optax.sgd(learning_rate, momentum=settings.momentum),
+        )
+
+    return optax.inject_hyperparams(sgd)(learning_rate=settings.learning_rate)
+
+
+def init_state(variables: Any, settings: Training) -> State:
+    """Makes the state of one run from a network's variables."""
+    optimizer = make_optimizer(settings)
+    return State(variables["params"], variables["batch_stats"], optimizer.init(variables["params"]))
+
+
+def _metrics(logits: Float[Array, "n k"], labels: Int[Array, " n"]) -> Metrics:
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    own = jnp.take_along_axis(logits, labels[:, None], axis=1)
+    rank = jnp.sum(logits > own, axis=1)
+    hits = [jnp.sum(rank < k).astype(jnp.float32) for k in (1, _TOP)]
+    return Metrics(jnp.sum(losses), *hits)
+
+
+class Epoch:
+    """The pure function that trains one run for one epoch, then evaluates it.
+
+    To be jitted, or vmapped over everything but `images`. The last batch is smaller where the batch
+    size does not divide the number of images; of two or three images it can make the loss explode,
+    as the 1×1 maps of the last stage are then normalised over so few values. The learning rate is
+    the one in the optimiser's state.
+
+    Args:
+        network: A Flax module called as `network.apply(variables, images, train=…)`.
+        settings: Batch size, optimiser, augmentation; static.
+        mean: Of each channel, for normalisation, of values in [0, 1].
+        std: Of each channel.
+    """
+
+    def __init__(
+        self, network: Any, settings: Training, mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        self.network = network
+        self.settings = settings
+        self.optimizer = make_optimizer(settings)
+        if not settings.normalize:
+            mean, std = (0.0,) * 3, (1.0,) * 3
+        scale, shift = np.asarray(std, np.float32), np.asarray(mean, np.float32)
+        self.slope = (1 / (255 * scale)).reshape(1, 1, 1, 3)
+        self.offset = (shift / scale).reshape(1, 1, 1, 3)
+
+    def __call__(
+        self, images: DeviceData, train: Split, test: Split, state: State, key: PRNGKey
+    ) -> tuple[State, EpochResult]:
+        """Trains on `train` in an order drawn by `key`, and evaluates on `test`."""
+        count = train.rows.shape[0]
+        full, rest = divmod(count, self.settings.batch_size)
+        order_key, augment_key = jax.random.split(key)
+        order = jax.random.permutation(order_key, count)
+        known, before = networks.trace(self.network, images.train_images.shape[1:]), state
+        state = state._replace(
+            params=dead_taps.trim(state.params, known),
+            optimizer=dead_taps.trim_optimizer(state.optimizer, known),
+        )
+        first = state.params
+        norms = diagnostics.kernel_norms(first, network=known)
+
+        def one(state: State, batch: tuple[Array, Array]) -> tuple[State, Metrics]:
+            number, rows = batch
+            step_key = jax.random.fold_in(augment_key, number)
+            batch_images = images.train_images[train.rows[rows]]
+            return self._step(state, step_key, batch_images, train.labels[rows], expand)
+
+        def expand(params: Any) -> Any:
+            return dead_taps.pad(params, known, before.params)
+
+        whole = order[: full * self.settings.batch_size].reshape(full, self.settings.batch_size)
+        state, sums = jax.lax.scan(one, state, (jnp.arange(full), whole))
+        step_losses = sums.loss / self.settings.batch_size
+        if rest:
+            state, last = one(state, (jnp.asarray(full), order[-rest:]))
+            sums = jax.tree.map(lambda s, m: jnp.append(s, m), sums, last)
+            step_losses = jnp.append(step_losses, last.loss / rest)
+        turns = diagnostics.kernel_angles(first, state.params, network=known)
+        params, optimizer = dead_taps.put_back(
+            state.params,
+            state.optimizer,
+            (before.params, before.optimizer),
+            known,
+            full + bool(rest),
+            state.optimizer.hyperparams["learning_rate"],
+            self.settings,
+        )
+        state = State(params, state.batch_stats, optimizer)
+        train_means = jax.tree.map(lambda m: jnp.sum(m) / count, sums)
+        validation = self._evaluate(state, images.test_images, test)
+        return state, EpochResult(train_means, validation, norms, turns, step_losses)
+
+    def _normalize(self, images: UInt8[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        return images.astype(jnp.float32) * self.slope - self.offset
+
+    def _loss(
+        self,
+        params: Any,
+        batch_stats: Any,
+        images: Array,
+        labels: Array,
+        expand: Callable[[Any], Any] = lambda params: params,
+    ) -> Any:
+        logits, updated = self.network.apply(
+            {"params": expand(params), "batch_stats": batch_stats},
+            self._normalize(images),
+            train=True,
+            mutable=["batch_stats"],
+        )
+        metrics = _metrics(logits, labels)
+        return metrics.loss / labels.shape[0], (metrics, updated["batch_stats"])
+
+    def _step(
+        self,
+        state: State,
+        key: PRNGKey,
+        images: Array,
+        labels: Array,
+        expand: Callable[[Any], Any] = lambda params: params,
+    ) -> tuple[State, Metrics]:
+        if self.settings.augment:
+            images = augmentation.augment(key, images)
+        gradient = jax.grad(functools.partial(self._loss, expand=expand), has_aux=True)
+        grads, (metrics, batch_stats) = gradient(state.params, state.batch_stats, images, labels)
+        updates, slots = self.optimizer.update(grads, state.optimizer, state.params)
+        if self.settings.freeze_stem:
+            known = networks.trace(self.network, images.shape[1:])
+            updates = _without_stem(updates, known)
+        return State(optax.apply_updates(state.params, updates), batch_stats, slots), metrics
+
+    def _evaluate(self, state: State, images: Array, test: Split) -> Metrics:
+        count = test.rows.shape[0]
+        batches = -(-count // _EVALUATION_BATCH)
+        size = -(-count // batches)
+        # Rows are repeated to fill the last batch, and weigh nothing.
+        rows = jnp.arange(batches * size).reshape(batches, size)
+
+        def one(total: Metrics, row: Int[Array, " b"]) -> tuple[Metrics, None]:
+            place = row % count
+            logits = self.network.apply(
+                {"params": state.params, "batch_stats": state.batch_stats},
+                self._normalize(images[test.rows[place]]),
+                train=False,
+            )
+            each = jax.vmap(lambda z, y: _metrics(z[None], y[None]))(logits, test.labels[place])
+            weighed = jax.tree.map(lambda m: jnp.sum(jnp.where(row < count, m, 0.0)), each)
+            return jax.tree.map(jnp.add, total, weighed), None
+
+        total, _ = jax.lax.scan(one, Metrics(*jnp.zeros((3,))), rows)
+        return jax.tree.map(lambda m: m / count, total)
+
+
+def _without_stem(updates: Any, network: Network) -> Any:
+    """Sets the update of the first convolution's kernel to zero."""
+    stem = network.main[0]
+    return kernels.put(updates, {stem: jnp.zeros_like(kernels.get(updates, stem))})

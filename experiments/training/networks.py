@@ -1,0 +1,44 @@
+"""The network that the settings ask for, and its convolutions."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen
+from jaxtyping import Array
+
+import jaxinit
+from experiments.training.hyperparameters import Training
+from jaxinit.layers import Network
+from jaxinit.models import registry
+
+
+def make_network(classes: int, settings: Training) -> linen.Module:
+    """The network that the settings ask for."""
+    network = registry.get(settings.network)
+    return network.make(classes=classes, dtype=jnp.dtype(settings.precision))
+
+
+def trace(network: Any, size: tuple[int, ...]) -> Network:
+    """Finds the convolutions of a network.
+
+    Args:
+        network: A Flax module called as `network.apply(variables, images, train=…)`.
+        size: Of its images: (height, width), and channels where they are not three.
+    """
+    return _trace(network, (1, *size, 3)[:4])
+
+
+@functools.cache
+def _trace(network: Any, shape: tuple[int, ...]) -> Network:
+    images = jax.ShapeDtypeStruct(shape, jnp.float32)
+    variables = jax.eval_shape(
+        lambda key, x: network.init(key, x, train=False), jax.random.key(0), images
+    )
+    rest = {name: tree for name, tree in variables.items() if name != "params"}
+
+    def apply(params: Any, rest: Any, images: Array) -> Array:
+        return network.apply({"params": params, **rest}, images, train=False)
+
+    return jaxinit.trace(apply, variables["params"], rest, images)

@@ -1,0 +1,196 @@
+"""Training as in the paper: compiled epochs on data that stay on the device, for many runs."""
+
+import dataclasses
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec, Sharding
+from jaxtyping import Array
+
+from experiments.cli import processes
+from experiments.data.sets import Dataset
+from experiments.data.tasks import Task
+from experiments.training import networks, programs
+from experiments.training.epoch import DeviceData, Split, State, init_state
+from experiments.training.hyperparameters import Training
+from experiments.training.run_log import Curves, RunLog
+from jaxinit.layers import Network
+from jaxinit.types import PRNGKey
+
+_USABLE = 0.85  # of a device's memory: the rest is for what the compiler's account leaves out
+
+
+# Called after each epoch with the number of epochs done and each run's last validation accuracy.
+Progress = Callable[[int, Sequence[float]], None]
+
+
+def to_device(dataset: Dataset, sharding: Sharding | None = None) -> DeviceData:
+    """Puts all images on the default device, or where the sharding says, as bytes."""
+    put = jnp.asarray if sharding is None else lambda host: processes.spread(host, sharding)
+    return DeviceData(put(dataset.train_images), put(dataset.test_images))
+
+
+def free_memory() -> float | None:
+    """Bytes of the default device that may be used still; None where it does not say."""
+    memory = jax.local_devices()[0].memory_stats()
+    if not memory or "bytes_limit" not in memory:
+        return None
+    return _USABLE * memory["bytes_limit"] - memory["bytes_in_use"]
+
+
+class Trainer:
+    """Trains groups of runs on one data set.
+
+    Every group of the same shape shares one program, whatever its epochs and its learning rates.
+
+    Args:
+        dataset: Images and normalisation.
+        settings: Of the training.
+        classes: Number of logits.
+        network: Another network than ResNet-18, if any.
+    """
+
+    def __init__(
+        self, dataset: Dataset, settings: Training, classes: int, network: Any = None
+    ) -> None:
+        self.settings = settings
+        self.network: Any = networks.make_network(classes, settings) if network is None else network
+        # Trainers that differ in what only the host sees share their programs.
+        compiled = dataclasses.replace(settings, epochs=1, learning_rate=1.0, schedule="constant")
+        size = dataset.train_images.shape[1:]
+        normalization = (tuple(dataset.mean), tuple(dataset.std))
+        self._programs = programs.programs_for(self.network, compiled, size, *normalization)
+        self._mesh = self._programs.mesh
+        everywhere = NamedSharding(self._mesh, PartitionSpec())
+        self.images = to_device(dataset, everywhere if self.devices > 1 else None)
+
+    @property
+    def layers(self) -> Network:
+        """The network's convolutions."""
+        return networks.trace(self.network, self.images.train_images.shape[1:])
+
+    @property
+    def devices(self) -> int:
+        """How many devices the runs are spread over."""
+        return self._mesh.size
+
+    def init_variables(self, key: PRNGKey) -> Any:
+        """Draws the network's default start: {"params": …, "batch_stats": …}."""
+        return self._programs.init(key)
+
+    def runs_that_fit(self, task: Task) -> int | None:
+        """How many runs the devices hold at once, by the compiler's account of what two need.
+
+        None where a device or the compiler does not say, as on a CPU.
+
+        Args:
+            task: One like those to train on.
+        """
+        free = free_memory()
+        needed = None if free is None else self._bytes_per_run(task)
+        if free is None or needed is None:
+            return None
+        return max(1, int(processes.agreed(free / needed))) * self.devices
+
+    def _bytes_per_run(self, task: Task) -> float | None:
+        key = jax.random.key(0)
+        variables = self._programs.init.eval_shape(key)
+        state = jax.eval_shape(lambda own: init_state(own, self.settings), variables)
+        splits = (
+            _split(task.train_index, task.train_labels),
+            _split(task.test_index, task.test_labels),
+        )
+        count = 2 * self.devices
+        runs = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype),
+            (*splits, state, jax.eval_shape(lambda: key)),
+        )
+        needed = self._programs.many.lower(self.images, *runs).compile().memory_analysis()
+        if needed is None:
+            return None
+        images = sum(leaf.nbytes for leaf in self.images)
+        # The caller holds each run's start, too.
+        start = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state[:2]))
+        total = needed.temp_size_in_bytes + needed.argument_size_in_bytes
+        total += needed.output_size_in_bytes - needed.alias_size_in_bytes
+        return (total - images) / 2 + start
+
+    def train(
+        self,
+        tasks: Sequence[Task],
+        variables: Sequence[Any],
+        keys: Sequence[PRNGKey],
+        progress: Progress = lambda epochs, accuracies: None,
+        *,
+        places: int = 1,
+        keep: bool = True,
+    ) -> tuple[list[Curves], list[Any]]:
+        """Trains one run for each task, all at once, spread over the devices.
+
+        Args:
+            tasks: One a run; all with as many images.
+            variables: Each run's start.
+            keys: Each run's order of images and augmentation.
+            progress: Told after every epoch.
+            places: Train as if there were at least so many runs, so that a smaller last group
+                needs no program of its own.
+            keep: Return the variables.
+
+        Returns:
+            Each run's curves, and its variables after the last epoch where they are to be kept. A
+            run whose loss is not finite is recorded up to the epoch before, stopped, and does not
+            touch the others.
+        """
+        single = max(len(tasks), places, self.devices) == 1
+        join = operator.itemgetter(0) if single else functools.partial(self._join, places=places)
+        part = (lambda tree, _: tree) if single else _part
+        call = self._programs.one if single else self._programs.many
+        train = join([_split(t.train_index, t.train_labels) for t in tasks])
+        test = join([_split(t.test_index, t.test_labels) for t in tasks])
+        start = self._programs.start if single else self._programs.starts
+        state = start(join(variables))
+        logs = [RunLog(self.settings) for _ in tasks]
+        for epoch in range(self.settings.epochs):
+            rate = join([jnp.float32(log.learning_rate()) for log in logs])
+            state = _with_learning_rate(state, rate)
+            key = join([jax.random.fold_in(key, epoch) for key in keys])
+            state, result = call(self.images, train, test, state, key)
+            host = processes.gather(result)
+            for number, log in enumerate(logs):
+                log.add(part(host, number))
+            progress(epoch + 1, [log.last_accuracy() for log in logs])
+            if all(log.stopped for log in logs):
+                break
+        curves = [Curves(log.curves, log.stopped) for log in logs]
+        if not keep:
+            return curves, []
+        trained = {"params": state.params, "batch_stats": state.batch_stats}
+        if jax.process_count() > 1:
+            trained = processes.gather(trained)
+        return curves, [part(trained, number) for number in range(len(tasks))]
+
+    def _join(self, trees: Sequence[Any], places: int) -> Any:
+        """Stacks one tree a run, the last repeated to fill all places of all devices."""
+        count = -(-max(len(trees), places) // self.devices) * self.devices
+        filled = [*trees, *[trees[-1]] * (count - len(trees))]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *filled)
+        if self.devices == 1:
+            return stacked
+        return processes.spread(stacked, NamedSharding(self._mesh, PartitionSpec("runs")))
+
+
+def _with_learning_rate(state: State, rate: Array) -> State:
+    return state._replace(optimizer=state.optimizer._replace(hyperparams={"learning_rate": rate}))
+
+
+def _split(rows: np.ndarray, labels: np.ndarray) -> Split:
+    return Split(jnp.asarray(rows), jnp.asarray(labels))
+
+
+def _part(tree: Any, number: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[number], tree)

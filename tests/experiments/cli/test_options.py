@@ -1,0 +1,139 @@
+"""The command line that follows from the dataclasses."""
+
+import dataclasses
+
+import pytest
+
+from experiments import (
+    aligned_filters,
+    clusters,
+    gabor,
+    initialized_layers,
+    pretrain,
+    search,
+    source_models,
+)
+from experiments.cli import options
+from experiments.cli.errors import UserError
+from experiments.data.sets import Data
+from experiments.runs import protocol
+from experiments.training.hyperparameters import Training
+
+
+def parse(*argv, presets=clusters.PRESETS):
+    return options.parse(presets, list(argv), program="prog", description="what it does")
+
+
+def test_no_arguments_give_the_first_preset():
+    assert parse() == clusters.PRESETS["quick"]
+
+
+def test_paper_preset_is_the_grid_of_the_paper():
+    paper = parse("--preset", "paper")
+    assert paper.clusters == (1, 2, 3, 10, 30, 50)
+    assert paper.clustering.distances == ("euclidean", "fourier")
+    assert paper.sources.sources == 10
+    assert paper.layers is None
+    assert paper.evaluation.pairs == protocol.VALIDATION_PAIRS
+    assert paper.evaluation.seeds == 5
+    assert paper.data == Data(dataset="cifar100")
+    training = paper.training
+    assert (training.learning_rate, training.momentum, training.weight_decay) == (0.01, 0.9, 1e-4)
+    assert (training.batch_size, training.epochs, training.schedule) == (128, 15, "published")
+
+
+def test_options_replace_values_of_the_preset_at_any_depth():
+    got = parse(
+        "--preset", "paper", "--epochs", "3", "--clusters", "2", "5", "--pairs", "14-10", "11-12",
+        "--no-augment", "--train-images-per-class", "7", "--learning-rate", "0.5",
+    )  # fmt: skip
+    assert got.training == Training(epochs=3, augment=False, learning_rate=0.5)
+    assert got.clusters == (2, 5)
+    assert got.evaluation.pairs == ((10, 14), (11, 12))
+    assert got.data.train_images_per_class == 7
+    assert got.sources == clusters.PRESETS["paper"].sources
+
+
+@pytest.mark.parametrize(
+    "presets",
+    [
+        m.PRESETS
+        for m in (
+            clusters,
+            pretrain,
+            gabor,
+            source_models,
+            initialized_layers,
+            aligned_filters,
+            search,
+        )
+    ],
+)
+def test_help_shows_every_option_with_its_default(capsys, presets):
+    with pytest.raises(SystemExit) as stop:
+        parse("--help", presets=presets)
+    assert stop.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--preset" in text
+
+    def flags(settings):
+        for field in dataclasses.fields(settings):
+            value = getattr(settings, field.name)
+            if dataclasses.is_dataclass(value):
+                yield from flags(value)
+            else:
+                yield f"--{field.name.replace('_', '-')}", field.metadata["help"]
+
+    for flag, what in flags(presets["quick"]):
+        assert flag in text
+        assert " ".join(what.split()[:4]).split(":")[0] in text
+    assert text.count("(default: ") == len(list(flags(presets["quick"]))) + 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--colour", "red"], "--colour"),
+        (["--dataset", "mnist"], "mnist"),
+        (["--epochs", "many"], "many"),
+        (["--pairs", "10"], "two numbers with a dash"),
+        (["--pairs", "10-10"], "twice"),
+        (["--preset", "huge"], "huge"),
+        (["--distances", "manhattan"], "manhattan"),
+    ],
+)
+def test_malformed_options_end_with_status_2(capsys, argv, words):
+    with pytest.raises(SystemExit) as stop:
+        parse(*argv)
+    assert stop.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--epochs", "0"], "--epochs 0 is too small"),
+        (["--batch-size", "1"], "--batch-size 1 is too small"),
+        (["--learning-rate", "-1"], "--learning-rate -1.0 must be positive"),
+        (["--momentum", "1"], "--momentum 1.0 must be in"),
+        (["--weight-decay", "-1"], "--weight-decay -1.0 must not be negative"),
+        (["--clusters", "0"], "--clusters 0 is too small"),
+        (["--seeds", "0"], "--seeds 0 is too small"),
+        (["--sources", "46"], "--sources 46 is out of range"),
+        (["--runs-at-once", "0"], "--runs-at-once 0 is too small"),
+        (["--train-images-per-class", "0"], "--train-images-per-class 0 is too small"),
+        (["--pairs", "10-11", "11-10"], "names a pair twice"),
+    ],
+)
+def test_values_out_of_range_get_a_sentence(argv, words):
+    with pytest.raises(UserError, match=words):
+        parse(*argv)
+
+
+def test_main_ends_with_status_2_and_one_sentence(capsys):
+    with pytest.raises(SystemExit) as stop:
+        clusters.main(["--layers", "18"])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1

@@ -1,0 +1,296 @@
+"""The machinery of an experiment: resume, refuse, carry over; and pretraining with checkpoints."""
+
+import dataclasses
+import json
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.cli.errors import UserError
+from experiments.cli.progress import Progress, clock
+from experiments.data.tasks import check_pairs, pair_task
+from experiments.records import store
+from experiments.runs import protocol, runner, source_checkpoints
+from experiments.runs.evaluation import Evaluation
+from experiments.runs.runner import Runner
+from experiments.runs.sources import SourceModels, Sources
+from experiments.runs.variants import Variant
+from experiments.training import networks
+from experiments.training.hyperparameters import Training
+from experiments.training.trainer import Trainer
+from jaxinit import initializers
+from tests.experiments.small import make_dataset
+from tests.small import SmallNetwork
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+SETTINGS = Training(epochs=2, batch_size=64)
+SOURCES = Sources(sources=1, source_epochs=1, source_schedule="constant")
+
+
+@pytest.fixture(autouse=True)
+def small_network(monkeypatch):
+    monkeypatch.setattr(
+        networks, "make_network", lambda classes, settings: SmallNetwork(classes=classes)
+    )
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return make_dataset(superclasses=10)
+
+
+def make_runner(dataset, folder, settings=SETTINGS, variants=("random", "scaled"), **changed):
+    known = {
+        name: Variant(name, name, lambda made=made: made, {"kind": name})
+        for name, made in (
+            ("random", initializers.unchanged()),
+            ("scaled", initializers.scaled(0.5)),
+            ("sick", initializers.scaled(np.nan)),
+        )
+    }
+    evaluation = Evaluation(
+        **{"pairs": ((0, 1), (2, 3)), "seeds": 1, "output": str(folder / "out"), **changed}
+    )
+    return Runner("trial", [known[v] for v in variants], dataset, settings, evaluation)
+
+
+def note_training(monkeypatch):
+    """Returns a list that every run goes into as it is trained."""
+    trained = []
+    real = runner.train_runs
+
+    def noting(trainer, runs, *rest, **options):
+        trained.extend(runs)
+        return real(trainer, runs, *rest, **options)
+
+    monkeypatch.setattr(runner, "train_runs", noting)
+    return trained
+
+
+def curves(records):
+    return {(r.variant, r.task, r.seed): r.curves for r in records}
+
+
+def test_every_run_is_recorded_with_all_that_decides_it(dataset, tmp_path):
+    records = make_runner(dataset, tmp_path).run()
+    assert [(r.variant, r.task) for r in records] == [
+        ("random", "pair-0-1"), ("scaled", "pair-0-1"),
+        ("random", "pair-2-3"), ("scaled", "pair-2-3"),
+    ]  # fmt: skip
+    assert {r.variant for r in store.read_all(tmp_path / "out")} == {"random", "scaled"}
+    settings = records[1].settings
+    assert settings["data_set"] == "procedural"
+    assert settings["data_fingerprint"] == dataset.fingerprint
+    assert settings["network"] == "resnet18"
+    # A stem that is not frozen goes without saying: runs before there was that switch are the same.
+    said = {"network": "resnet18", "freeze_stem": False, **settings["training"]}
+    assert said == dataclasses.asdict(SETTINGS)
+    assert settings["initializer"] == {"kind": "scaled"}
+    assert len(records[0].curves["val_acc_top1"]) == 2
+    assert records[0].wall_seconds > 0
+
+
+def test_an_interrupted_experiment_trains_only_what_is_missing(dataset, tmp_path, monkeypatch):
+    whole = make_runner(dataset, tmp_path / "whole").run()
+    part = make_runner(dataset, tmp_path / "part", variants=("random",)).run()
+    trained = note_training(monkeypatch)
+    both = make_runner(dataset, tmp_path / "part").run()
+    assert {run.variant for run in trained} == {"scaled"}
+    assert curves(both) == curves(whole)
+    assert all(record in both for record in part)
+
+
+def test_what_another_experiment_has_trained_is_taken_over(dataset, tmp_path, monkeypatch):
+    one, two, three, four = (str(tmp_path / name) for name in ("one", "two", "three", "four"))
+    make_runner(dataset, tmp_path, variants=("random",), output=one).run()
+    trained = note_training(monkeypatch)
+    other = make_runner(dataset, tmp_path, variants=("scaled", "random"), output=two)
+    other.experiment = "another"
+    records = other.run()
+    assert {run.variant for run in trained} == {"scaled"}
+    assert {record.experiment for record in records} == {"another"}
+    assert curves(store.read_all(two)) == curves(records)
+    # Not with other settings, and not where told to train again.
+    shorter = dataclasses.replace(SETTINGS, epochs=1)
+    make_runner(dataset, tmp_path, shorter, variants=("random",), output=three).run()
+    make_runner(dataset, tmp_path, variants=("random",), output=four, overwrite=True).run()
+    assert len(trained) == 2 + 2 + 2
+
+
+def test_runs_at_once_do_not_change_the_runs(dataset, tmp_path):
+    alone = curves(make_runner(dataset, tmp_path / "alone", runs_at_once=1).run())
+    together = curves(make_runner(dataset, tmp_path / "together", runs_at_once=3).run())
+    assert alone.keys() == together.keys()
+    for key, values in alone.items():
+        losses = [np.asarray(c["train_loss"], float) for c in (values, together[key])]
+        np.testing.assert_allclose(*losses, rtol=1e-3)
+
+
+def test_a_task_of_all_classes(dataset, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(networks, "make_network", lambda classes, _: SmallNetwork(classes=classes))
+        records = make_runner(dataset, tmp_path, whole=True).run()
+    assert {record.task for record in records} == {"all"}
+    assert all(record.stopped is None for record in records)
+
+
+def test_variants_are_paired_and_seeds_differ(dataset, tmp_path):
+    settings = dataclasses.replace(SETTINGS, epochs=1)
+    got = curves(make_runner(dataset, tmp_path, settings, pairs=((0, 1),), seeds=2).run())
+    first, second = got["random", "pair-0-1", 0], got["random", "pair-0-1", 1]
+    assert first["train_loss"] != second["train_loss"]
+    same = make_runner(dataset, tmp_path / "again", settings, pairs=((0, 1),), seeds=2).run()
+    assert curves(same) == got
+
+
+def test_records_of_other_settings_are_refused_and_overwritten_only_when_told(dataset, tmp_path):
+    make_runner(dataset, tmp_path, variants=("random",)).run()
+    other = dataclasses.replace(SETTINGS, learning_rate=0.1)
+    with pytest.raises(UserError, match=r"learning_rate is 0\.01 there and 0\.1 now"):
+        make_runner(dataset, tmp_path, other, variants=("random",)).run()
+    records = make_runner(dataset, tmp_path, other, variants=("random",), overwrite=True).run()
+    assert records[0].settings["training"]["learning_rate"] == 0.1
+
+
+def test_a_run_that_is_not_finite_is_recorded_and_the_others_go_on(dataset, tmp_path, capsys):
+    records = make_runner(dataset, tmp_path, variants=("sick", "random"), runs_at_once=4).run()
+    stopped = {r.variant: r.stopped for r in records}
+    assert stopped["sick"] is not None
+    assert "not finite in epoch 1" in stopped["sick"]
+    assert stopped["random"] is None
+    assert "sick pair-0-1 seed 0 stopped" in capsys.readouterr().err
+
+
+def test_sequential_runs_carry_over_and_fresh_ones_do_not(dataset, tmp_path):
+    fresh = curves(make_runner(dataset, tmp_path / "f", variants=("random",)).run())
+    carried = curves(
+        make_runner(dataset, tmp_path / "s", variants=("random",), protocol="sequential").run()
+    )
+    first, second = ("random", "pair-0-1", 0), ("random", "pair-2-3", 0)
+    assert fresh[first] == carried[first]
+    assert fresh[second] != carried[second]
+    # The second task starts from what the first left behind, written out:
+    keys = [protocol.run_keys(0, pair) for pair in ((0, 1), (2, 3))]
+    trainer = Trainer(dataset, SETTINGS, 10)
+    tasks = [pair_task(dataset, pair) for pair in ((0, 1), (2, 3))]
+    variables = [trainer.init_variables(keys[0].network)]
+    _, variables = trainer.train(tasks[:1], variables, [keys[0].training])
+    (last,), _ = trainer.train(tasks[1:], variables, [keys[1].training])
+    assert last.values == carried[second]
+
+
+def test_sequential_trains_a_broken_chain_again(dataset, tmp_path):
+    make = lambda: make_runner(dataset, tmp_path, variants=("random",), protocol="sequential")  # noqa: E731
+    whole = curves(make().run())
+    (tmp_path / "out" / "runs" / "trial-procedural.random.pair-2-3.seed-0.json").unlink()
+    assert curves(make().run()) == whole
+
+
+def test_pairs_that_the_data_lack_get_a_sentence(dataset):
+    with pytest.raises(UserError, match=r"pair 8-10 is out of range: .* superclasses 0 to 9"):
+        check_pairs([(0, 1), (8, 10)], dataset)
+
+
+def test_sources_are_trained_once_and_reused(dataset, tmp_path, monkeypatch):
+    settings = dataclasses.replace(SOURCES, models_dir=str(tmp_path))
+    first = SourceModels(dataset, SETTINGS, settings).load()
+    monkeypatch.setattr(runner, "train_runs", None)  # nothing may be trained now
+    again = SourceModels(dataset, SETTINGS, settings).load()
+    assert [s.name for s in first] == [s.name for s in again]
+    jax.tree.map(np.testing.assert_array_equal, first[0].load(), again[0].load())
+    stored = again[0].stored_params()
+    assert all(not hasattr(leaf, "nbytes") for leaf in jax.tree.leaves(stored))  # not read yet
+    jax.tree.map(np.testing.assert_array_equal, first[0].load()["params"], stored)
+
+
+def test_only_missing_sources_are_trained(dataset, tmp_path, monkeypatch):
+    settings = dataclasses.replace(SOURCES, models_dir=str(tmp_path))
+    SourceModels(dataset, SETTINGS, settings).load()
+    trained = note_training(monkeypatch)
+    more = dataclasses.replace(settings, sources=3)
+    assert len(SourceModels(dataset, SETTINGS, more).load()) == 3
+    assert [run.pair for run in trained] == list(protocol.source_pairs(3)[1:])
+
+
+def test_sources_of_other_settings_live_elsewhere(dataset, tmp_path):
+    one = dataclasses.replace(SOURCES, models_dir=str(tmp_path))
+    two = dataclasses.replace(one, source_epochs=2)
+    other_data = dataset._replace(fingerprint="ffffffffffff")
+    folders = {
+        SourceModels(dataset, SETTINGS, one).folder,
+        SourceModels(dataset, SETTINGS, two).folder,
+        SourceModels(dataset, dataclasses.replace(SETTINGS, momentum=0.5), one).folder,
+        SourceModels(other_data, SETTINGS, one).folder,
+    }
+    assert len(folders) == 4
+    # The epochs of the evaluation say nothing about the source models.
+    longer = dataclasses.replace(SETTINGS, epochs=9)
+    assert SourceModels(dataset, longer, one).folder in folders
+
+
+def test_a_damaged_checkpoint_gets_a_sentence(dataset, tmp_path):
+    settings = dataclasses.replace(SOURCES, models_dir=str(tmp_path))
+    sources = SourceModels(dataset, SETTINGS, settings)
+    sources.load()
+    for root, _, files in os.walk(sources.folder / "checkpoints"):
+        for name in files:
+            path = os.path.join(root, name)
+            os.truncate(path, os.path.getsize(path) // 2)
+    with pytest.raises(UserError, match=r"checkpoint .* is damaged or of another network: delete"):
+        sources.load()
+
+
+def test_a_checkpoint_of_another_network_gets_a_sentence(tmp_path):
+    source_checkpoints.save_checkpoint(tmp_path / "c", {"params": {"kernel": jnp.ones((3, 4))}})
+    other = {"params": {"kernel": jax.ShapeDtypeStruct((3, 5), jnp.float32)}}
+    with pytest.raises(UserError, match="another network"):
+        source_checkpoints.load_checkpoint(tmp_path / "c", other)
+
+
+def test_a_checkpoint_that_is_not_finite_gets_a_sentence(tmp_path):
+    source_checkpoints.save_checkpoint(
+        tmp_path / "c", {"params": {"kernel": jnp.full((3, 4), jnp.nan)}}
+    )
+    same = {"params": {"kernel": jax.ShapeDtypeStruct((3, 4), jnp.float32)}}
+    with pytest.raises(UserError, match="not finite"):
+        source_checkpoints.load_checkpoint(tmp_path / "c", same)
+
+
+def test_a_source_that_does_not_train_gets_a_sentence(dataset, tmp_path):
+    settings = dataclasses.replace(SOURCES, models_dir=str(tmp_path))
+    wild = dataclasses.replace(SETTINGS, learning_rate=1e30)
+    with pytest.raises(UserError, match="cannot be used, as the loss is not finite"):
+        SourceModels(dataset, wild, settings).load()
+
+
+def test_an_output_folder_that_is_a_file_gets_a_sentence(dataset, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write to the output folder"):
+        make_runner(dataset, tmp_path / "file").run()
+
+
+def test_progress_counts_to_the_end(capsys):
+    progress = Progress(4)
+    progress.epoch("a", 1, 2, [10.0, 20.0])
+    progress.epoch("a", 2, 2, [30.0, 40.0])
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("[100 %] a: epoch 2/2, validation accuracy 35.0 %, about 0 s left")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(41.4, "41 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
+)
+def test_clock(seconds, text):
+    assert clock(seconds) == text
+
+
+def test_settings_hash_is_of_json(dataset, tmp_path):
+    """What names the folder can be written down and read back unchanged."""
+    sources = SourceModels(
+        dataset, SETTINGS, dataclasses.replace(SOURCES, models_dir=str(tmp_path))
+    )
+    assert json.loads(json.dumps(sources._settings)) == sources._settings

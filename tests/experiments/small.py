@@ -1,0 +1,55 @@
+"""What several tests of the experiments share: made-up data, and records of runs."""
+
+import numpy as np
+
+from experiments.data.sets import Dataset
+from experiments.records import run_record
+from experiments.records.run_record import RunRecord
+
+
+def make_dataset(train_per_class=13, test_per_class=4, size=8, superclasses=4, name="procedural"):
+    """A data set of 5 classes a superclass, each of its own colour, in shuffled order."""
+    rng = np.random.default_rng(0)
+    classes = 5 * superclasses
+    colours = rng.uniform(40, 215, (classes, 1, 1, 3))
+
+    def draw(per_class):
+        labels = rng.permutation(np.repeat(np.arange(classes), per_class)).astype(np.int32)
+        noise = rng.normal(0, 30, (len(labels), size, size, 3))
+        return np.clip(colours[labels] + noise, 0, 255).astype(np.uint8), labels
+
+    train_images, train_labels = draw(train_per_class)
+    test_images, test_labels = draw(test_per_class)
+    return Dataset(
+        name=name,
+        title="small made-up data",
+        train_images=train_images,
+        train_labels=train_labels,
+        test_images=test_images,
+        test_labels=test_labels,
+        superclass=(np.arange(classes) // 5).astype(np.int32),
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        fingerprint="0123456789ab",
+    )
+
+
+def run(variant, values, task="pair-0-1", seed=0, **changes) -> RunRecord:
+    """The record of a run all of whose metrics have these values, one an epoch."""
+    curves = {name: list(values) for name in run_record.METRICS}
+    fields = {
+        "experiment": "clusters",
+        "settings": {"data_set": "cifar100", "lr": 0.1, "initializer": variant},
+        "curves": {**curves, "learning_rate": [0.1] * len(curves["val_loss"])},
+        "stopped": None,
+        "environment": {"device": "cpu", "date": f"day {seed}"},
+        "wall_seconds": 2.0,
+    }
+    return RunRecord(**{**fields, "variant": variant, "task": task, "seed": seed, **changes})
+
+
+def texts(figure):
+    """All that is written in a figure."""
+    return [t.get_text() for t in figure.texts] + [
+        t.get_text() for axes in figure.axes for t in axes.texts
+    ]

@@ -1,0 +1,133 @@
+"""The tables of the READMEs, which are made of the recorded runs."""
+
+import collections
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from experiments.records import averages, store
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "results" / "tables.py"
+
+
+def tables(*arguments):
+    return subprocess.run(
+        [sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT
+    )
+
+
+def test_the_readmes_hold_what_the_runs_say():
+    found = tables("--check", "README.md", "results/README.md")
+    assert found.returncode == 0, found.stderr
+
+
+def test_a_table_is_of_the_recorded_runs(tmp_path):
+    file = tmp_path / "page.md"
+    file.write_text("<!-- table: starts cifar100-controls -->\n<!-- end -->\nafter\n")
+    assert tables(file).returncode == 0
+    text = file.read_text()
+    runs = [
+        store.read(path)
+        for path in sorted(ROOT.glob("results/cifar100-controls/runs/*.gabor-1.*.json"))
+    ]
+    finals = [averages.final(run) for run in runs]
+    row = next(line for line in text.splitlines() if line.startswith("| Gabor, 1 layer |"))
+    assert row.split(" | ")[1:3] == [
+        str(len(runs)),
+        f"{np.mean(finals):.1f} ± {np.std(finals, ddof=1):.1f}",
+    ]
+    assert text.endswith("<!-- end -->\nafter\n")
+    assert tables("--check", file).returncode == 0
+
+
+def test_ranks_are_of_the_first_epochs(tmp_path):
+    file = tmp_path / "page.md"
+    file.write_text("<!-- table: ranked 3 random cifar100-controls -->\n<!-- end -->\n")
+    assert tables(file).returncode == 0
+    rows = [line.split(" | ") for line in file.read_text().splitlines()[3:-1]]
+    early = collections.defaultdict(list)
+    for path in ROOT.glob("results/cifar100-controls/runs/*.json"):
+        run = json.loads(path.read_text())
+        early[run["variant"]].append(np.mean(run["curves"]["val_acc_top1"][:3]))
+    means = sorted((float(np.mean(values)) for values in early.values()), reverse=True)
+    assert [row[2] for row in rows] == [f"{mean:.1f}" for mean in means]
+
+
+def test_a_planned_family_is_of_the_runs_of_several_folders(tmp_path):
+    file = tmp_path / "page.md"
+    folders = ("cifar100-second", "cifar100-second-best")
+    file.write_text(f"<!-- table: planned second {' '.join(folders)} -->\n<!-- end -->\n")
+    assert tables(file).returncode == 0
+    rows = [line.split(" | ") for line in file.read_text().splitlines()[3:-1]]
+    finals = collections.defaultdict(dict)
+    for folder in folders:
+        for path in (ROOT / "results" / folder / "runs").glob("*.json"):
+            run = json.loads(path.read_text())
+            finals[run["variant"]][run["task"]] = np.mean(run["curves"]["val_acc_top1"][-3:])
+    tuned = "random-x12.random-x0.35.rate-0.01"
+    recipe = "gabor-1-x12.random-x0.35.rate-0.01"
+    pairs = [
+        *(("gabor-1", tuned), (recipe, tuned)),
+        *(("gabor-1", "random-at-gabor-1"), ("gabor-1", "gabor-1-at-random")),
+    ]
+    differences = [
+        np.array([finals[one][task] - finals[other][task] for task in finals[one]])
+        for one, other in pairs
+    ]
+    ps = np.array(
+        [
+            stats.permutation_test((d,), np.mean, permutation_type="samples").pvalue
+            for d in differences
+        ]
+    )
+    order = np.argsort(ps)
+    corrected = np.empty(len(ps))
+    corrected[order] = np.minimum(1, np.maximum.accumulate(ps[order] * np.array([4, 3, 2, 1])))
+    assert [row[1] for row in rows] == [str(len(d)) for d in differences]
+    means = [f"{d.mean():+.1f}".replace("-", "−") for d in differences]
+    assert [row[2].split(" ")[0] for row in rows] == means
+    assert [row[3] for row in rows] == [f"{p:.3f}" for p in corrected]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("<!-- table: starts cifar100-controls -->\nold\n<!-- end -->\n", "out of date"),
+        ("<!-- table: sums cifar100-controls -->\n<!-- end -->\n", "no table 'sums'"),
+        ("<!-- table: starts nowhere -->\n<!-- end -->\n", "no summary"),
+        (
+            "<!-- table: verdicts cifar100-controls -->\n<!-- end -->\n",
+            "say verdicts folder family",
+        ),
+        ("<!-- table: verdicts cifar100-controls x -->\n<!-- end -->\n", "no comparisons 'x'"),
+        ("<!-- table: ranked 0 random cifar100-controls -->\n<!-- end -->\n", "say 1 or more"),
+        ("<!-- table: ranked 3 x cifar100-controls -->\n<!-- end -->\n", "no run of x"),
+        ("<!-- table: ranked 16 random cifar100-controls -->\n<!-- end -->\n", "fewer than 16"),
+        (
+            "<!-- table: ranked 3 random cifar100-controls cifar100-sequential -->\n<!-- end -->\n",
+            "another random on",
+        ),
+        ("<!-- table: planned x cifar100-controls -->\n<!-- end -->\n", "no family 'x'"),
+        ("<!-- table: starts cifar100-controls -->\nprose, and no end\n", "do not alternate"),
+    ],
+)
+def test_what_cannot_be_filled_is_said(tmp_path, text, said):
+    file = tmp_path / "page.md"
+    file.write_text(text)
+    found = tables("--check", file)
+    assert found.returncode == 2
+    assert said in found.stderr
+    assert "Traceback" not in found.stderr
+    assert file.read_text() == text
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    found = tables(tmp_path / "nothing.md")
+    assert found.returncode == 2
+    assert "cannot be read" in found.stderr
