@@ -7,9 +7,11 @@ import dataclasses
 import functools
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from experiments.cli.options import check, option
+from annotated_types import Ge, Le
+
+from experiments.cli.options import Several, check
 from experiments.records import published
 from experiments.runs.sources import Sources
 from experiments.runs.variants import Variant
@@ -27,14 +29,13 @@ from jaxinit.types import Params, ParamsInitializer, PRNGKey
 class Alignment(Experiment):
     """What `experiments.aligned_filters` compares."""
 
-    layers: tuple[int, ...] = option(
-        (1, 2, 4), "convolutions that are aligned: the first so many, of the 5 without residuals"
-    )
-    optimal: bool = option(False, "match filters optimally instead of greedily, as the authors do")
+    # convolutions that are aligned: the first so many, of the 5 without residuals
+    layers: Several[Annotated[int, Ge(1), Le(5)]] = (1, 2, 4)
+    # match filters optimally instead of greedily, as the authors do
+    optimal: bool = False
 
     def __post_init__(self) -> None:
-        for count in self.layers:
-            check(1 <= count <= 5, f"--layers {count} is out of range: say 1 to 5")
+        super().__post_init__()
         check(
             self.training.network == "custom",
             f"--network {self.training.network} has residuals in its first stage, whose channels "

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from experiments.cli import options, processes
 from experiments.cli.errors import UserError, exit_status
-from experiments.cli.options import check, option
+from experiments.cli.options import Count, Several
 from experiments.cli.progress import Progress
 from experiments.data import sets, tasks
 from experiments.data.sets import Dataset
@@ -42,15 +42,10 @@ _DIGITS = 5  # of a recorded tap
 class Filters(Experiment):
     """What `experiments.filters` draws."""
 
-    clusters: int = option(3, "number of clusters")
-    shown: tuple[int, ...] = option(
-        (1, 2, 6, 10, 17), "convolutions whose kernels are drawn, counted from 1"
-    )
-
-    def __post_init__(self) -> None:
-        check(self.clusters >= 1, f"--clusters {self.clusters} is too small: say 1 or more")
-        for number in self.shown:
-            check(number >= 1, f"--shown {number} is too small: say 1 or more")
+    # number of clusters
+    clusters: Count = 3
+    # convolutions whose kernels are drawn, counted from 1
+    shown: Several[Count] = (1, 2, 6, 10, 17)
 
 
 def _preset(shared: dict[str, Any], models: int) -> Filters:

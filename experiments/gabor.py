@@ -4,7 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
-from experiments.cli.options import option
+from experiments.cli.options import Count, Several
 from experiments.records import published
 from experiments.study import conduct, presets, starts
 from experiments.study.ingredients import Ingredients
@@ -16,12 +16,10 @@ from experiments.study.question import Figure, Question
 class Gabor(Experiment):
     """What `experiments.gabor` compares."""
 
-    layers: tuple[int, ...] = option(
-        (1, 2, 6, 10, 17), "convolutions that are initialised: the first so many"
-    )
-    identical: bool = option(
-        False, "the same Gabor filters in all runs, as in the authors' program"
-    )
+    # convolutions that are initialised: the first so many
+    layers: Several[Count] = (1, 2, 6, 10, 17)
+    # the same Gabor filters in all runs, as in the authors' program
+    identical: bool = False
 
 
 PRESETS = {

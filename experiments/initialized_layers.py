@@ -4,7 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
-from experiments.cli.options import check, option
+from experiments.cli.options import Count, Several
 from experiments.records import published
 from experiments.study import conduct, presets, starts
 from experiments.study.ingredients import Ingredients
@@ -16,13 +16,10 @@ from experiments.study.question import Figure, Question
 class Layers(Experiment):
     """What `experiments.initialized_layers` compares."""
 
-    layers: tuple[int, ...] = option(
-        (1, 2, 6, 10, 17), "convolutions that are initialised: the first so many"
-    )
-    clusters: int = option(10, "number of clusters")
-
-    def __post_init__(self) -> None:
-        check(self.clusters >= 1, f"--clusters {self.clusters} is too small: say 1 or more")
+    # convolutions that are initialised: the first so many
+    layers: Several[Count] = (1, 2, 6, 10, 17)
+    # number of clusters
+    clusters: Count = 10
 
 
 PRESETS = {

@@ -15,7 +15,7 @@ import jax
 
 from experiments.cli import options, processes
 from experiments.cli.errors import exit_status
-from experiments.cli.options import check, option
+from experiments.cli.options import Count, Several
 from experiments.cli.progress import clock
 from experiments.records import files, run_record, store
 from experiments.study import conduct, presets
@@ -35,11 +35,8 @@ Norms = dict[str, float]  # of each layer
 class NormsOf(Experiment):
     """What `experiments.norms` measures."""
 
-    clusters: tuple[int, ...] = option((3, 10), "numbers of clusters")
-
-    def __post_init__(self) -> None:
-        for k in self.clusters:
-            check(k >= 1, f"--clusters {k} is too small: say 1 or more")
+    # numbers of clusters
+    clusters: Several[Count] = (3, 10)
 
 
 PRESETS = {

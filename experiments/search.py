@@ -9,24 +9,23 @@ import itertools
 import sys
 from collections.abc import Sequence
 
-from experiments.cli.options import option
+from experiments.cli.options import Positive, Several
 from experiments.study import conduct, presets, starts, tuning
 from experiments.study.ingredients import Ingredients
 from experiments.study.presets import Experiment
 from experiments.study.question import Figure, Question
 from experiments.training.hyperparameters import Training
+from experiments.training.schedules import Schedule
 
 
 @dataclasses.dataclass(frozen=True)
 class Search(Experiment):
     """What `experiments.search` compares."""
 
-    learning_rates: tuple[float, ...] = option((0.1, 0.01), "learning rates to try")
-    schedules: tuple[str, ...] = option(
-        ("published", "constant"),
-        "schedules to try: with the authors' plateau rule of five epochs, and without",
-        choices=("published", "report", "constant", "cosine"),
-    )
+    # learning rates to try
+    learning_rates: Several[Positive] = (0.1, 0.01)
+    # schedules to try: with the authors' plateau rule of five epochs, and without
+    schedules: Several[Schedule] = ("published", "constant")
 
 
 _QUICK, _REDUCED, _PAPER = (

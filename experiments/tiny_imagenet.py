@@ -8,7 +8,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
-from experiments.cli.options import check, option
+from experiments.cli.options import Count
 from experiments.data.sets import Data
 from experiments.runs.evaluation import Evaluation
 from experiments.runs.sources import Sources
@@ -24,10 +24,8 @@ from experiments.training.hyperparameters import Training
 class TinyImageNet(Experiment):
     """What `experiments.tiny_imagenet` compares."""
 
-    clusters: int = option(3, "number of clusters")
-
-    def __post_init__(self) -> None:
-        check(self.clusters >= 1, f"--clusters {self.clusters} is too small: say 1 or more")
+    # number of clusters
+    clusters: Count = 3
 
 
 _QUICK, _REDUCED = presets.quick("tiny_imagenet"), presets.reduced("tiny_imagenet")
