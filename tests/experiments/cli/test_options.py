@@ -88,8 +88,9 @@ def test_help_shows_every_option_with_its_default(capsys, presets):
     assert text.count("(default: ") == len(every) + 1
     for flag in every:
         # The flag, what it takes, some words on what it does, and the default.
-        what = text.split(f" {flag}")[-1].split("(default: ")[0]
-        assert len(re.findall(r"(?<![{,\[])\b[a-z]+\b", what)) > 2, flag
+        whats = [part.split("(default: ")[0] for part in text.split(f" {flag}")[1:]]
+        words = [re.findall(r"(?<![{,\[])\b[a-z]+\b", what) for what in whats]
+        assert max(map(len, words)) > 2, flag
 
 
 @pytest.mark.parametrize(
