@@ -280,10 +280,14 @@ _STARTS: dict[str, Callable[[Controls, Ingredients], list[Variant]]] = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the experiment and says where everything lies."""
-    conduct.main("ablations", PRESETS, ask, argv)
-
+ENTRY = conduct.entry(
+    "ablations",
+    __doc__,
+    PRESETS,
+    ask,
+    varies="starts that share one property with clustered filters: norms, moments, taps, stem",
+)
+main = ENTRY.main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,7 +6,6 @@ On the custom ResNet-18, whose first stage has no residuals, so that its channel
 import dataclasses
 import functools
 import sys
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
@@ -16,6 +15,7 @@ from experiments.records import published
 from experiments.runs.sources import Sources
 from experiments.runs.variants import Variant
 from experiments.study import conduct, presets, starts
+from experiments.study.entry import Section
 from experiments.study.ingredients import Ingredients
 from experiments.study.presets import Experiment
 from experiments.study.question import Figure, Question
@@ -104,10 +104,16 @@ def _first(means: dict[str, Any], count: int) -> ParamsInitializer:
     return init
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the experiment and says where everything lies."""
-    conduct.main("aligned_filters", PRESETS, ask, argv)
-
+ENTRY = conduct.entry(
+    "aligned_filters",
+    __doc__,
+    PRESETS,
+    ask,
+    varies="number of aligned layers, of the custom ResNet-18",
+    number=7,
+    sections=(Section("aligned filters", ("figure6", "final_accuracy"), 6),),
+)
+main = ENTRY.main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,12 +7,12 @@ number of clusters) in form. Missing source models are trained first.
 import dataclasses
 import sys
 import typing
-from collections.abc import Sequence
 from typing import Literal
 
 from experiments.cli.options import Count, Several
 from experiments.records import published
 from experiments.study import conduct, presets
+from experiments.study.entry import Section
 from experiments.study.ingredients import Ingredients
 from experiments.study.presets import Experiment
 from experiments.study.question import Figure, Question
@@ -75,10 +75,19 @@ def _authors(models: int, layers: int, distance: str, k: int) -> str | None:
     ) or published.for_models(distance, models, clusters=k, layers=layers)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the experiment and says where everything lies."""
-    conduct.main("clusters", PRESETS, ask, argv)
-
+ENTRY = conduct.entry(
+    "clusters",
+    __doc__,
+    PRESETS,
+    ask,
+    varies="number of clusters × distance",
+    number=5,
+    sections=(
+        Section("ways of starting a network", ("figure2",), 2),
+        Section("number of clusters", ("figure3", "final_accuracy"), 3),
+    ),
+)
+main = ENTRY.main
 
 if __name__ == "__main__":
     sys.exit(main())

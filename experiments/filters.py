@@ -7,7 +7,7 @@ slices of the network's kernels before and after, as JSON; the figures are drawn
 import dataclasses
 import functools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +15,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from experiments.cli import options, processes
-from experiments.cli.errors import UserError, exit_status
+from experiments.cli.errors import UserError
 from experiments.cli.options import Count, Several
 from experiments.cli.progress import Progress
 from experiments.data import sets, tasks
@@ -28,6 +27,7 @@ from experiments.runs.protocol import Run
 from experiments.runs.sources import Sources
 from experiments.study import conduct, presets
 from experiments.study.clustering import Clustering
+from experiments.study.entry import Entry, Section
 from experiments.study.ingredients import Ingredients
 from experiments.study.presets import Experiment
 from experiments.training.trainer import Trainer
@@ -206,19 +206,16 @@ def _rounded(values: np.ndarray) -> list[Any]:
     return np.vectorize(lambda value: float(f"{value:.{_DIGITS}g}"))(values).tolist()
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Draws, and says where."""
-    with exit_status():
-        settings = options.parse(
-            PRESETS,
-            argv,
-            program="python -m experiments.filters",
-            description=(__doc__ or "").split("\n")[0],
-        )
-        processes.setup_jax()
-        for path in plan(settings).run():
-            print(path)
-
+ENTRY = Entry(
+    "filters",
+    __doc__,
+    "nothing: draws filters before and after training",
+    PRESETS,
+    plan,
+    number=13,
+    sections=(Section("filters before and after training", ("figure10", "clusters"), 10),),
+)
+main = ENTRY.main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,11 +2,11 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 
 from experiments.cli.options import Count, Several
 from experiments.records import published
 from experiments.study import conduct, presets, starts
+from experiments.study.entry import Section
 from experiments.study.ingredients import Ingredients
 from experiments.study.presets import Experiment
 from experiments.study.question import Figure, Question
@@ -52,10 +52,19 @@ def ask(settings: Layers, made_of: Ingredients) -> Question:
     return Question(variants, figures, authors)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the experiment and says where everything lies."""
-    conduct.main("initialized_layers", PRESETS, ask, argv)
-
+ENTRY = conduct.entry(
+    "initialized_layers",
+    __doc__,
+    PRESETS,
+    ask,
+    varies="number of initialised layers; the first alone",
+    number=6,
+    sections=(
+        Section("number of initialised layers", ("figure4", "final_accuracy"), 4),
+        Section("the first layer alone", ("figure8",), 8),
+    ),
+)
+main = ENTRY.main
 
 if __name__ == "__main__":
     sys.exit(main())

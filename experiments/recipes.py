@@ -7,7 +7,6 @@ then runs the best recipe and the best random start on the tasks given with `--p
 import dataclasses
 import itertools
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -168,10 +167,14 @@ def _body(name: str, settings: Recipes, made_of: Ingredients) -> Variant:
     return makers[name]()
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the experiment and says where everything lies."""
-    conduct.main("recipes", PRESETS, ask, argv)
-
+ENTRY = conduct.entry(
+    "recipes",
+    __doc__,
+    PRESETS,
+    ask,
+    varies="first layer × other layers × their norms × learning rate, on clustering tasks",
+)
+main = ENTRY.main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,12 +2,12 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 
 from experiments.cli.options import Count, Several, check
 from experiments.records import published
 from experiments.runs.sources import Sources
 from experiments.study import conduct, presets, starts
+from experiments.study.entry import Section
 from experiments.study.ingredients import Ingredients
 from experiments.study.presets import Experiment
 from experiments.study.question import Figure, Question
@@ -56,10 +56,16 @@ def ask(settings: Models, made_of: Ingredients) -> Question:
     return Question(variants, figures, authors)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the experiment and says where everything lies."""
-    conduct.main("source_models", PRESETS, ask, argv)
-
+ENTRY = conduct.entry(
+    "source_models",
+    __doc__,
+    PRESETS,
+    ask,
+    varies="number of source models",
+    number=4,
+    sections=(Section("number of source models", ("figure5", "final_accuracy"), 5),),
+)
+main = ENTRY.main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,7 +8,6 @@ each start, on the tasks given with `--pairs`.
 import dataclasses
 import sys
 import typing
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -131,10 +130,14 @@ def _at_rate(start: Variant, rate: float, settings: Sweep) -> Variant:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the experiment and says where everything lies."""
-    conduct.main("sweep", PRESETS, ask, argv)
-
+ENTRY = conduct.entry(
+    "sweep",
+    __doc__,
+    PRESETS,
+    ask,
+    varies="norm and learning rate of every start, on clustering tasks",
+)
+main = ENTRY.main
 
 if __name__ == "__main__":
     sys.exit(main())

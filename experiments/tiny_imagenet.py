@@ -6,7 +6,6 @@ last layer has other classes and keeps its random start.
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 
 from experiments.cli.options import Count
 from experiments.data.sets import Data
@@ -14,6 +13,7 @@ from experiments.runs.evaluation import Evaluation
 from experiments.runs.sources import Sources
 from experiments.study import conduct, presets, starts
 from experiments.study.clustering import Clustering
+from experiments.study.entry import Section
 from experiments.study.ingredients import Ingredients
 from experiments.study.presets import Experiment
 from experiments.study.question import Figure, Question
@@ -74,10 +74,16 @@ def ask(settings: TinyImageNet, made_of: Ingredients) -> Question:
     return Question(variants, [Figure("figure9", "An unseen data set", shown)], authors)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the experiment and says where everything lies."""
-    conduct.main("tiny_imagenet", PRESETS, ask, argv)
-
+ENTRY = conduct.entry(
+    "tiny_imagenet",
+    __doc__,
+    PRESETS,
+    ask,
+    varies="random, pretrained and clustered, on an unseen data set",
+    number=9,
+    sections=(Section("an unseen data set", ("figure9", "final_accuracy"), 9),),
+)
+main = ENTRY.main
 
 if __name__ == "__main__":
     sys.exit(main())
