@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,10 @@ from experiments.cli.errors import UserError
 from experiments.data.sets import Data
 from experiments.runs import protocol
 from experiments.training.hyperparameters import Training
+
+
+def _any(value: Any) -> Any:
+    return value
 
 
 def parse(*argv, presets=clusters.PRESETS):
@@ -138,8 +143,8 @@ def test_values_out_of_range_get_a_sentence(argv, words):
     ("make", "words"),
     [
         (
-            lambda: Training(schedule="plateau"),
-            "--schedule plateau is not known: choose one of pub",
+            lambda: Training(schedule=_any("plateau")),
+            "--schedule plateau is not known: choose one of",
         ),
         (lambda: Training(network="lenet"), "--network lenet is not known: choose one of resnet18"),
         (lambda: Data(dataset="mnist"), "--dataset mnist is not known"),
