@@ -20,7 +20,7 @@ from experiments.cli.options import Count, Several
 from experiments.cli.progress import Progress
 from experiments.data import sets, tasks
 from experiments.data.sets import Dataset
-from experiments.records import files
+from experiments.records import files, former
 from experiments.reporting import charts, pictures
 from experiments.runs import protocol, runner
 from experiments.runs.protocol import Run
@@ -105,8 +105,9 @@ class Plan(NamedTuple):
         return written
 
     def _waiting(self, drawings: Mapping[str, Any]) -> list[str]:
+        recorded = {d: former.completed(drawn.get("settings")) for d, drawn in drawings.items()}
         distances = self.settings.clustering.distances
-        return [d for d in distances if drawings.get(d, {}).get("settings") != self._described(d)]
+        return [d for d in distances if recorded.get(d) != self._described(d)]
 
     def _described(self, distance: str) -> dict[str, Any]:
         """All that decides what is drawn."""
