@@ -20,8 +20,8 @@ from jaxtyping import Array, Float, Int
 from jaxinit import kernels
 from jaxinit import layers as network_layers
 from jaxinit.layers import Layers
-from jaxinit.models import layers, resnet
-from jaxinit.types import Params, PRNGKey, Symmetry
+from jaxinit.models import modules, resnet
+from jaxinit.signatures import Params, PRNGKey, Symmetry
 
 # For the name of each permutation, which old channel comes in each place: new = old[permutation].
 Permutations = Mapping[str, Int[Array | np.ndarray, " channels"]]
@@ -220,7 +220,7 @@ def activations(
 
     Args:
         network: A Flax module called as `network.apply(variables, images, train=False)`, whose
-            batch norms are `jaxinit.models.layers.BatchNorm`.
+            batch norms are `jaxinit.models.modules.BatchNorm`.
         variables: {"params": …, "batch_stats": …}.
         images: Normalised.
         symmetry: Of the network.
@@ -234,7 +234,7 @@ def activations(
         images,
         train=False,
         mutable=["intermediates"],
-        capture_intermediates=lambda module, _: isinstance(module, layers.BatchNorm),
+        capture_intermediates=lambda module, _: isinstance(module, modules.BatchNorm),
     )
     rows: dict[str, list[Array]] = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(recorded["intermediates"])[0]:

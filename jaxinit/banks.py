@@ -30,7 +30,7 @@ from jaxtyping import Array, Bool, Float, Int, Int32
 from jaxinit import distances, kernels, kmeans
 from jaxinit import layers as network_layers
 from jaxinit.layers import Layer, Layers, LiveTaps, Network
-from jaxinit.types import Params, PRNGKey
+from jaxinit.signatures import Params, PRNGKey
 
 REPRESENTATIVES = ("centroid", "medoid", "member", "inverse")
 """How a cluster becomes a filter, as magnitudes and directions have no inverse.

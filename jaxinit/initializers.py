@@ -20,8 +20,8 @@ from jaxinit import banks, gabor_filters, kernels, transfer
 from jaxinit import layers as network_layers
 from jaxinit.kernels import Path
 from jaxinit.layers import Layer, Layers, Network
-from jaxinit.models import layers as modules
-from jaxinit.types import Initializer, Params, ParamsInitializer, PlainInitializer, PRNGKey
+from jaxinit.models import modules
+from jaxinit.signatures import Initializer, Params, ParamsInitializer, PlainInitializer, PRNGKey
 
 
 def chain(*initializers: ParamsInitializer | PlainInitializer) -> ParamsInitializer:

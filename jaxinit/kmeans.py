@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Int32, Num
 
-from jaxinit.types import PRNGKey
+from jaxinit.signatures import PRNGKey
 
 # Measured with 2.6 million points of 9 dimensions on 2 cores: smaller blocks take longer to start.
 _BLOCK = 65_536

@@ -14,7 +14,7 @@ from flax import linen
 from jax.typing import DTypeLike
 
 from jaxinit.models import convolution, resnet, vgg
-from jaxinit.types import Symmetry
+from jaxinit.signatures import Symmetry
 
 
 @dataclasses.dataclass(frozen=True)

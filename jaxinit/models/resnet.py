@@ -6,7 +6,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxinit.models import convolution
-from jaxinit.models.layers import (
+from jaxinit.models.modules import (
     BatchNorm,
     Conv,
     at_least_float32,
@@ -15,7 +15,7 @@ from jaxinit.models.layers import (
     max_pool,
     uniform_fan_in,
 )
-from jaxinit.types import Symmetry
+from jaxinit.signatures import Symmetry
 
 __all__ = [
     "BatchNorm",

@@ -9,8 +9,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxinit.models import convolution
-from jaxinit.models.layers import BatchNorm, Conv, at_least_float32, linear, max_pool
-from jaxinit.types import Symmetry
+from jaxinit.models.modules import BatchNorm, Conv, at_least_float32, linear, max_pool
+from jaxinit.signatures import Symmetry
 
 _HEADS = ("linear", "imagenet")
 _HIDDEN = 4096  # units of each hidden layer of torchvision's classifier
