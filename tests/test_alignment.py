@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxinit import alignment
+from jaxinit.alignment import grouping, permutations
 from jaxinit.models import resnet
 from tests.small import get_kernel, layer_names
 
@@ -74,7 +75,7 @@ def test_permuting_leaves_the_function_as_it_was(networks, residual_first_stage)
 def test_every_array_of_the_network_is_in_the_symmetry(networks, residual_first_stage):
     _, variables = networks[residual_first_stage]
     symmetry = alignment.resnet18(residual_first_stage=residual_first_stage)
-    arrays = alignment._flat(variables)
+    arrays = permutations.flat(variables)
     assert set(arrays) - set(symmetry) == {"params/fc/bias"}
     assert set(symmetry) <= set(arrays)
     sizes = alignment.sizes(variables, symmetry)
@@ -216,7 +217,7 @@ def test_groups_are_those_of_the_description():
 
 def test_optimal_groups_are_as_near_as_any():
     kernels = np.random.default_rng(1).standard_normal((2, 3, 3, 2, 5)).astype(np.float32)
-    between = np.asarray(alignment._between(jnp.asarray(kernels)))[1, 0]
+    between = np.asarray(grouping._between(jnp.asarray(kernels)))[1, 0]
 
     def total(members):
         return sum(between[f, g] for g, f in enumerate(members))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jaxinit import banks, distances, kernels, kmeans
+from jaxinit.banks import bank_file
 from tests import small
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -342,7 +343,7 @@ def test_a_damaged_file_is_named(tmp_path, bank, kind):
 
 
 def test_a_later_version_is_named(tmp_path, bank, monkeypatch):
-    monkeypatch.setattr(banks, "_VERSION", 7)
+    monkeypatch.setattr(bank_file, "_VERSION", 7)
     banks.save(bank, tmp_path / "bank.npz")
     monkeypatch.undo()
     with pytest.raises(ValueError, match=r"version 7, but this jaxinit reads versions 1 and 2"):

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from jaxinit import alignment, initializers, kernels, symmetry
+from jaxinit.alignment import permutations
 from jaxinit.models import registry, resnet, vgg
 from jaxinit.models import torch as torch_weights
 from tests import small
@@ -219,7 +220,7 @@ def test_permuting_leaves_the_function_as_it_was(name):
 
 @EVERY
 def test_every_array_is_in_the_symmetry(name):
-    arrays = alignment._flat(shapes_of(name))
+    arrays = permutations.flat(shapes_of(name))
     symmetry = registry.get(name).symmetry()
     head = "fc3" if name == "vgg11-imagenet" else "fc"
     assert set(arrays) - set(symmetry) == {f"params/{head}/bias"}

@@ -1,21 +1,6 @@
-"""Filter banks: each layer's filters over many models, clustered, and new filters drawn from them.
+"""Makes a bank of trained models: cuts each layer into slices, and clusters them by k-means."""
 
-The paper's single-filter clustering. A bank's file is a NumPy `.npz` without pickles:
-
-- `metadata`: JSON text as bytes: `format` ("jaxinit filter bank"), `version` (2), and the fields of
-  `Provenance`; and `layers`, a list with the `name` and `kernel_size` [h, w] of each layer, in the
-  order of the network's calls; version 1 had no `normalized`;
-- `filters/<layer>`: float32 (k, m, h·w), and `sizes/<layer>`: float32 (k,), as in `FilterBank`;
-- `inertia/<layer>`: float32 (), as in `FilterBank`.
-"""
-
-import dataclasses
 import functools
-import importlib.metadata
-import json
-import os
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,90 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Int32
 
 from jaxinit import distances, kernels, kmeans
 from jaxinit import layers as network_layers
+from jaxinit.banks.filter_bank import REPRESENTATIVES, FilterBank, Provenance
 from jaxinit.layers import Layer, Layers, LiveTaps, Network
 from jaxinit.signatures import Params, PRNGKey
-
-REPRESENTATIVES = ("centroid", "medoid", "member", "inverse")
-"""How a cluster becomes a filter, as magnitudes and directions have no inverse.
-
-- "centroid": the mean of the members' slices, whose squared norm is the members' mean square less
-  their spread: about half the norm at ten clusters. Under "fourier" a cluster holds a filter and
-  its negative alike, and the mean goes towards zero.
-- "medoid": the member nearest the centre: a real filter, but no typical one. Under "euclidean" it
-  is small, as the centre is; under "cosine" large, as those are the least noisy.
-- "member": several members, drawn uniformly, of which `draw` takes one. Keeps the norms and the
-  spread within the clusters too: the layer's own distribution, thinned.
-- "inverse": the centre, transformed back: under "fourier_real" the point-symmetric part of the
-  centroid, as in the authors' program; under "euclidean" the centroid.
-"""
 
 _MANY = 2**20  # rows, beyond which filling up to them costs more than another program
 
 _DEAD = 0.01  # a filter of less than this share of its layer's median norm does nothing
-
-_FORMAT = "jaxinit filter bank"
-_VERSION = 2
-_READS = (1, 2)
-
-
-def _library_version() -> str:
-    try:
-        return importlib.metadata.version("jaxinit")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
-
-
-@dataclasses.dataclass(frozen=True)
-class Provenance:
-    """What a bank was made from.
-
-    Attributes:
-        distance: Name of the distance (see `jaxinit.distances`).
-        representative: How a cluster became filters (see `fit`).
-        clusters: Number of clusters of each layer.
-        models: Number of source models.
-        sources: What the caller said about the models.
-        jaxinit: Version of the library.
-        normalized: Whether each output channel's filter was brought to one norm before clustering.
-    """
-
-    distance: str
-    representative: str
-    clusters: int
-    models: int
-    sources: tuple[str, ...]
-    jaxinit: str = dataclasses.field(default_factory=_library_version)
-    normalized: bool = False
-
-
-@functools.partial(
-    jax.tree_util.register_dataclass,
-    data_fields=("filters", "sizes", "inertia"),
-    meta_fields=("kernel_sizes", "provenance"),
-)
-@dataclasses.dataclass(frozen=True)
-class FilterBank:
-    """The clusters of each layer: a pytree, whose arrays are keyed by the layer's name.
-
-    Attributes:
-        filters: Float[Array, "k m h·w"]: for each cluster, the m slices that stand for it: 1, or
-            several where the representative is "member".
-        sizes: Float[Array, "k"]: how many slices of the models, of those drawn, each cluster has.
-        inertia: Float[Array, ""]: Σ (distance to the centre)², in the units of the distance.
-        kernel_sizes: (h, w) of each layer, in the order of the network's calls. Static.
-        provenance: What it was made from. Static.
-    """
-
-    filters: dict[str, Any]
-    sizes: dict[str, Any]
-    inertia: dict[str, Any]
-    kernel_sizes: flax.core.FrozenDict[str, tuple[int, ...]]
-    provenance: Provenance
 
 
 def fit(
@@ -425,152 +337,3 @@ def _members(
     # One cluster after the other: sorting all points would take XLA far longer.
     clusters = (jnp.arange(sizes.shape[0], dtype=jnp.int32), sizes.astype(jnp.int32))
     return jax.lax.map(highest, clusters)
-
-
-def check_layer(bank: FilterBank, layer: str, shape: tuple[int, ...]) -> None:
-    """Makes sure that a kernel of this shape can be drawn from a layer of the bank.
-
-    Raises:
-        ValueError: The bank lacks the layer, or its slices have another size.
-    """
-    if layer not in bank.kernel_sizes:
-        raise ValueError(f"the bank has no layer {layer!r}: it has {', '.join(bank.kernel_sizes)}")
-    size = tuple(bank.kernel_sizes[layer])
-    if tuple(shape[:-2]) != size:
-        raise ValueError(
-            f"a kernel of shape {tuple(shape)} cannot be drawn from layer {layer!r} of the bank, "
-            f"whose slices are {kernels.sides(size)}: its shape must start so, with input and "
-            "output channels after it"
-        )
-
-
-def draw(
-    key: PRNGKey,
-    bank: FilterBank,
-    layer: str,
-    shape: tuple[int, ...],
-    dtype: DTypeLike = jnp.float32,
-) -> Float[Array, "... i o"]:
-    """Draws a new kernel, each of its slices independently.
-
-    A slice gets a cluster with probability proportional to its size, then one of the cluster's
-    filters uniformly. Can be jitted (`layer`, `shape` and `dtype` are static), and vmapped over
-    keys.
-
-    Args:
-        key: Chooses the clusters and the filters.
-        bank: Where to draw from.
-        layer: Which layer of the bank.
-        shape: (h, w, i, o) of the kernel, or as many spatial sides as the bank's layer has; they
-            must be those.
-        dtype: Of the kernel.
-
-    Returns:
-        The kernel; taps in the units of the source models'.
-
-    Raises:
-        ValueError: The bank lacks the layer, or its slices have another size.
-    """
-    check_layer(bank, layer, shape)
-    *size, inputs, outputs = shape
-    candidates, sizes = bank.filters[layer], bank.sizes[layer]
-    count, per_cluster, taps = candidates.shape
-    cluster_key, filter_key = jax.random.split(key)
-    cumulative = jnp.cumsum(sizes)
-    # u < 1 by more than rounding, so that u·total stays below the total and finds a cluster that
-    # has members. For so few clusters, comparing with all is the fastest search.
-    u = jax.random.uniform(cluster_key, (inputs, outputs), sizes.dtype) * cumulative[-1]
-    row = jnp.searchsorted(cumulative, u, side="right", method="compare_all") * per_cluster
-    if per_cluster > 1:
-        row += jax.random.randint(filter_key, (inputs, outputs), 0, per_cluster, row.dtype)
-    table = candidates.reshape(count * per_cluster, taps).astype(dtype)
-    return table.T[:, row].reshape(*size, inputs, outputs)
-
-
-def save(bank: FilterBank, path: str | os.PathLike[str]) -> None:
-    """Writes a bank to a file (see the top of this module), whole or not at all.
-
-    A file that is there already is replaced.
-    """
-    metadata = {
-        "format": _FORMAT,
-        "version": _VERSION,
-        **dataclasses.asdict(bank.provenance),
-        "layers": [{"name": n, "kernel_size": list(s)} for n, s in bank.kernel_sizes.items()],
-    }
-    text = json.dumps(metadata, ensure_ascii=False, sort_keys=True).encode()
-    arrays: dict[str, Any] = {"metadata": np.frombuffer(text, np.uint8)}
-    for field in ("filters", "sizes", "inertia"):
-        for name, array in getattr(bank, field).items():
-            arrays[f"{field}/{name}"] = np.asarray(array, np.float32)
-    temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays)
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-
-
-def load(path: str | os.PathLike[str]) -> FilterBank:
-    """Reads a bank that `save` wrote.
-
-    Args:
-        path: The file.
-
-    Raises:
-        ValueError: The file is damaged, of another version, or not a bank.
-        FileNotFoundError: There is no such file.
-    """
-    damaged = (
-        *(KeyError, TypeError, AttributeError, ValueError, EOFError, NotImplementedError),
-        *(zipfile.BadZipFile, zlib.error),
-    )
-    try:
-        # Opened here, as NumPy leaves what it cannot read open.
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        metadata = json.loads(arrays["metadata"].tobytes())
-        if metadata["format"] != _FORMAT:
-            raise ValueError("another format")
-        version = metadata["version"]
-        bank = _parse(metadata, arrays) if version in _READS else None
-    except damaged as error:
-        raise ValueError(
-            f"{os.fspath(path)} is damaged or not a filter bank ({error}): make it anew with "
-            "banks.fit and banks.save"
-        ) from error
-    if bank is None:
-        raise ValueError(
-            f"{os.fspath(path)} is a filter bank of version {version}, but this jaxinit reads "
-            f"versions {' and '.join(map(str, _READS))}: use the jaxinit that wrote it"
-        )
-    return bank
-
-
-def _parse(metadata: dict[str, Any], arrays: dict[str, np.ndarray]) -> FilterBank:
-    metadata = {"normalized": False, **metadata} if metadata["version"] == 1 else metadata
-    fields = {field.name: metadata[field.name] for field in dataclasses.fields(Provenance)}
-    fields["sources"] = tuple(fields["sources"])
-    provenance = Provenance(**fields)
-    sizes = {layer["name"]: tuple(layer["kernel_size"]) for layer in metadata["layers"]}
-    bank = FilterBank({}, {}, {}, flax.core.FrozenDict(sizes), provenance)
-    for name, size in sizes.items():
-        candidates, counts = arrays[f"filters/{name}"], arrays[f"sizes/{name}"]
-        inertia = arrays[f"inertia/{name}"]
-        k = provenance.clusters
-        if (
-            candidates.ndim != 3
-            or candidates.shape[::2] != (k, int(np.prod(size)))
-            or candidates.shape[1] < 1
-            or counts.shape != (k,)
-            or inertia.shape != ()
-            or any(a.dtype != np.float32 for a in (candidates, counts, inertia))
-        ):
-            raise ValueError(f"the arrays of layer {name} do not have the shapes they should")
-        if not np.isfinite(candidates).all() or not (counts >= 0).all() or not counts.sum() > 0:
-            raise ValueError(f"the numbers of layer {name} cannot be a bank's")
-        bank.filters[name], bank.sizes[name] = jnp.asarray(candidates), jnp.asarray(counts)
-        bank.inertia[name] = jnp.asarray(inertia)
-    return bank

@@ -1,0 +1,20 @@
+"""Filter banks: the filters of many models, clustered layer by layer, and new ones drawn from them.
+
+The paper's single-filter clustering.
+"""
+
+from jaxinit.banks.bank_file import load, save
+from jaxinit.banks.filter_bank import REPRESENTATIVES, FilterBank, Provenance, check_layer, draw
+from jaxinit.banks.fitting import fit, listed
+
+__all__ = [
+    "REPRESENTATIVES",
+    "FilterBank",
+    "Provenance",
+    "check_layer",
+    "draw",
+    "fit",
+    "listed",
+    "load",
+    "save",
+]
