@@ -346,7 +346,7 @@ def test_a_later_version_is_named(tmp_path, bank, monkeypatch):
     monkeypatch.setattr(bank_file, "_VERSION", 7)
     banks.save(bank, tmp_path / "bank.npz")
     monkeypatch.undo()
-    with pytest.raises(ValueError, match=r"version 7, but this jaxinit reads versions 1 and 2"):
+    with pytest.raises(ValueError, match=r"version 7, but this jaxinit reads versions 1 to 3"):
         banks.load(tmp_path / "bank.npz")
     with pytest.raises(FileNotFoundError):
         banks.load(tmp_path / "none.npz")

@@ -4,13 +4,15 @@ The paper's single-filter clustering.
 """
 
 from jaxinit.banks.bank_file import load, save
-from jaxinit.banks.filter_bank import REPRESENTATIVES, FilterBank, Provenance, check_layer, draw
+from jaxinit.banks.filter_bank import FilterBank, Provenance, check_layer, draw
 from jaxinit.banks.fitting import fit, listed
+from jaxinit.distances import REPRESENTATIVES, Representative
 
 __all__ = [
     "REPRESENTATIVES",
     "FilterBank",
     "Provenance",
+    "Representative",
     "check_layer",
     "draw",
     "fit",

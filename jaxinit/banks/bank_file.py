@@ -1,8 +1,8 @@
 """A bank's file: a NumPy `.npz` without pickles.
 
-- `metadata`: JSON text as bytes: `format` ("jaxinit filter bank"), `version` (2), and the fields of
+- `metadata`: JSON text as bytes: `format` ("jaxinit filter bank"), `version` (3), and the fields of
   `Provenance`; and `layers`, a list with the `name` and `kernel_size` [h, w] of each layer, in the
-  order of the network's calls; version 1 had no `normalized`;
+  order of the network's calls; version 1 had no `normalized`, versions 1 and 2 no `members`;
 - `filters/<layer>`: float32 (k, m, h·w), and `sizes/<layer>`: float32 (k,), as in `FilterBank`;
 - `inertia/<layer>`: float32 (), as in `FilterBank`.
 """
@@ -18,11 +18,12 @@ import flax.core
 import jax.numpy as jnp
 import numpy as np
 
+from jaxinit import whole_files
 from jaxinit.banks.filter_bank import FilterBank, Provenance
 
 _FORMAT = "jaxinit filter bank"
-_VERSION = 2
-_READS = (1, 2)
+_VERSION = 3
+_READS = (1, 2, 3)
 
 
 def save(bank: FilterBank, path: str | os.PathLike[str]) -> None:
@@ -41,14 +42,8 @@ def save(bank: FilterBank, path: str | os.PathLike[str]) -> None:
     for field in ("filters", "sizes", "inertia"):
         for name, array in getattr(bank, field).items():
             arrays[f"{field}/{name}"] = np.asarray(array, np.float32)
-    temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays)
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+    with whole_files.replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def load(path: str | os.PathLike[str]) -> FilterBank:
@@ -82,13 +77,18 @@ def load(path: str | os.PathLike[str]) -> FilterBank:
     if bank is None:
         raise ValueError(
             f"{os.fspath(path)} is a filter bank of version {version}, but this jaxinit reads "
-            f"versions {' and '.join(map(str, _READS))}: use the jaxinit that wrote it"
+            f"versions {_READS[0]} to {_READS[-1]}: use the jaxinit that wrote it"
         )
     return bank
 
 
 def _parse(metadata: dict[str, Any], arrays: dict[str, np.ndarray]) -> FilterBank:
-    metadata = {"normalized": False, **metadata} if metadata["version"] == 1 else metadata
+    names = [layer["name"] for layer in metadata["layers"]]
+    if metadata["version"] == 1:
+        metadata = {"normalized": False, **metadata}
+    if metadata["version"] < 3:
+        kept = max(arrays[f"filters/{name}"].shape[1] for name in names)
+        metadata = {"members": kept, **metadata}
     fields = {field.name: metadata[field.name] for field in dataclasses.fields(Provenance)}
     fields["sources"] = tuple(fields["sources"])
     provenance = Provenance(**fields)
@@ -101,7 +101,7 @@ def _parse(metadata: dict[str, Any], arrays: dict[str, np.ndarray]) -> FilterBan
         if (
             candidates.ndim != 3
             or candidates.shape[::2] != (k, int(np.prod(size)))
-            or candidates.shape[1] < 1
+            or not 1 <= candidates.shape[1] <= provenance.members
             or counts.shape != (k,)
             or inertia.shape != ()
             or any(a.dtype != np.float32 for a in (candidates, counts, inertia))

@@ -14,20 +14,6 @@ from jaxtyping import Array, Float
 from jaxinit import kernels
 from jaxinit.signatures import PRNGKey
 
-REPRESENTATIVES = ("centroid", "medoid", "member", "inverse")
-"""How a cluster becomes a filter, as magnitudes and directions have no inverse.
-
-- "centroid": the mean of the members' slices, whose squared norm is the members' mean square less
-  their spread: about half the norm at ten clusters. Under "fourier" a cluster holds a filter and
-  its negative alike, and the mean goes towards zero.
-- "medoid": the member nearest the centre: a real filter, but no typical one. Under "euclidean" it
-  is small, as the centre is; under "cosine" large, as those are the least noisy.
-- "member": several members, drawn uniformly, of which `draw` takes one. Keeps the norms and the
-  spread within the clusters too: the layer's own distribution, thinned.
-- "inverse": the centre, transformed back: under "fourier_real" the point-symmetric part of the
-  centroid, as in the authors' program; under "euclidean" the centroid.
-"""
-
 
 def _library_version() -> str:
     try:
@@ -48,6 +34,7 @@ class Provenance:
         sources: What the caller said about the models.
         jaxinit: Version of the library.
         normalized: Whether each output channel's filter was brought to one norm before clustering.
+        members: How many slices stand for each cluster: more than 1 for "member" alone.
     """
 
     distance: str
@@ -57,6 +44,7 @@ class Provenance:
     sources: tuple[str, ...]
     jaxinit: str = dataclasses.field(default_factory=_library_version)
     normalized: bool = False
+    members: int = 1
 
 
 @functools.partial(
@@ -84,14 +72,30 @@ class FilterBank:
     provenance: Provenance
 
 
+def check_known(bank: FilterBank, layer: str, more: str = "") -> None:
+    """Makes sure that the bank has a layer.
+
+    Args:
+        bank: Any.
+        layer: A layer's name.
+        more: What else may be done, for the error.
+
+    Raises:
+        ValueError: It has not.
+    """
+    if layer not in bank.kernel_sizes:
+        raise ValueError(
+            f"the bank has no layer {layer!r}: it has {', '.join(bank.kernel_sizes)}{more}"
+        )
+
+
 def check_layer(bank: FilterBank, layer: str, shape: tuple[int, ...]) -> None:
     """Makes sure that a kernel of this shape can be drawn from a layer of the bank.
 
     Raises:
         ValueError: The bank lacks the layer, or its slices have another size.
     """
-    if layer not in bank.kernel_sizes:
-        raise ValueError(f"the bank has no layer {layer!r}: it has {', '.join(bank.kernel_sizes)}")
+    check_known(bank, layer)
     size = tuple(bank.kernel_sizes[layer])
     if tuple(shape[:-2]) != size:
         raise ValueError(

@@ -1,8 +1,9 @@
 """Makes a bank of trained models: cuts each layer into slices, and clusters them by k-means."""
 
+import dataclasses
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.core
 import jax
@@ -11,9 +12,10 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Int32
 
-from jaxinit import distances, kernels, kmeans
+from jaxinit import choices, distances, kernels, kmeans
 from jaxinit import layers as network_layers
-from jaxinit.banks.filter_bank import REPRESENTATIVES, FilterBank, Provenance
+from jaxinit.banks.filter_bank import FilterBank, Provenance
+from jaxinit.distances import REPRESENTATIVES
 from jaxinit.layers import Layer, Layers, LiveTaps, Network
 from jaxinit.signatures import Params, PRNGKey
 
@@ -76,45 +78,13 @@ def fit(
             is not known, that are missing or differ in shape, filters that are not finite, more
             clusters than slices, more models than `most_slices`, or a call under `jax.jit`.
     """
-    metric = distances.get(distance)
-    models = listed(models)
-    _check(key, models, metric, representative, clusters, members_per_cluster)
+    asked = _Settings(
+        clusters, distance, representative, members_per_cluster, normalize, restarts, most_slices
+    )
+    models = _checked(key, listed(models), asked)
     known = network_layers.of(models[0], network)
-    bank: dict[str, dict[str, Any]] = {"filters": {}, "sizes": {}, "inertia": {}}
-    kernel_sizes: dict[str, tuple[int, ...]] = {}
-    chosen = known.select(layers)
-    if not chosen:
-        raise ValueError("a bank needs at least one layer: layers= chooses none")
-    if (most := most_slices // len(models)) < 1:
-        raise ValueError(
-            f"most_slices={most_slices} leaves none to each of {len(models)} models: allow more"
-        )
-    room = _room([layer.shape for layer in chosen], len(models), most)
-    for layer in chosen:
-        name = layer.name
-        # The key depends on the layer's place in the network, not on which others are chosen.
-        cluster_key, member_key = jax.random.split(jax.random.fold_in(key, known.place(layer)))
-        slices, weights, size = _collect(member_key, models, layer, clusters, room, most, normalize)
-        if live and name in live:
-            slices = _masked(slices, live[name], size)
-        points = _features(slices, metric, size)
-        found = kmeans.fit(cluster_key, points, clusters, weights=weights, restarts=restarts)
-        found = found._replace(labels=jnp.where(weights > 0, found.labels, clusters))
-        drawn = _represent(
-            member_key, slices, points, found, metric, size, representative, members_per_cluster
-        )
-        # The inverse of a transform may put something where nothing was.
-        if live and name in live:
-            drawn = _masked(drawn, live[name], size)
-        bank["filters"][name] = drawn
-        bank["sizes"][name], bank["inertia"][name] = found.sizes, found.inertia
-        kernel_sizes[name] = size
-    provenance = Provenance(
-        distance, representative, clusters, len(models), tuple(sources), normalized=normalize
-    )
-    return FilterBank(
-        **bank, kernel_sizes=flax.core.FrozenDict(kernel_sizes), provenance=provenance
-    )
+    found = _cluster_all(key, models, known, known.select(layers), live or {}, asked)
+    return FilterBank(*found, provenance=asked.provenance(len(models), sources))
 
 
 def listed(models: Params | Iterable[Params]) -> list[Params]:
@@ -130,56 +100,149 @@ def listed(models: Params | Iterable[Params]) -> list[Params]:
     return list(models) if several else [models]
 
 
-def _check(
-    key: PRNGKey,
-    models: Sequence[Params],
-    metric: distances.Distance,
-    representative: str,
-    clusters: int,
-    members: int,
-) -> None:
+@dataclasses.dataclass(frozen=True)
+class _Settings:
+    """How banks are made: the arguments of `fit` that concern every layer alike."""
+
+    clusters: int
+    distance: str
+    representative: str
+    members_per_cluster: int
+    normalize: bool
+    restarts: int
+    most_slices: int
+
+    @property
+    def metric(self) -> distances.Distance:
+        return distances.get(self.distance)
+
+    @property
+    def members(self) -> int:
+        """How many slices stand for each cluster."""
+        return self.members_per_cluster if self.representative == "member" else 1
+
+    def most(self, models: int) -> int:
+        """How many slices of a layer are taken of each model."""
+        if (most := self.most_slices // models) < 1:
+            raise ValueError(
+                f"most_slices={self.most_slices} leaves none to each of {models} models: allow more"
+            )
+        return most
+
+    def provenance(self, models: int, sources: Sequence[str]) -> Provenance:
+        return Provenance(
+            self.distance,
+            self.representative,
+            self.clusters,
+            models,
+            tuple(sources),
+            normalized=self.normalize,
+            members=self.members,
+        )
+
+
+def _checked(key: PRNGKey, models: list[Params], asked: _Settings) -> list[Params]:
+    """The models, once it is certain that they, and what is asked for, make sense."""
+    metric, representative = asked.metric, asked.representative
     if not models:
         raise ValueError("a bank needs at least one model")
     if any(isinstance(leaf, Tracer) for leaf in jax.tree_util.tree_leaves((key, models))):
         raise ValueError("banks.fit reads the models, so that it cannot run under jax.jit or vmap")
-    if clusters < 1 or members < 1:
+    if asked.clusters < 1 or asked.members_per_cluster < 1:
         raise ValueError(
-            f"clusters={clusters} and members_per_cluster={members} must both be 1 or more"
+            f"clusters={asked.clusters} and members_per_cluster={asked.members_per_cluster} must "
+            "both be 1 or more"
         )
     if representative not in REPRESENTATIVES:
-        raise ValueError(
-            f"representative {representative!r} is not known: choose one of "
-            f"{', '.join(REPRESENTATIVES)}"
-        )
+        raise choices.unknown(f"representative {representative!r}", REPRESENTATIVES)
     if representative == "inverse" and metric.inverse is None:
         raise ValueError(
             f"the distance {metric.name!r} has no inverse: choose the representative centroid, "
             "medoid or member"
         )
+    return models
+
+
+class _Slices(NamedTuple):
+    """One layer of all models."""
+
+    slices: Float[Array, "n d"]
+    weights: Float[Array, " n"]  # 0 for filling
+    size: tuple[int, ...]  # (h, w)
+
+
+def _cluster_all(
+    key: PRNGKey,
+    models: Sequence[Params],
+    network: Network,
+    chosen: Sequence[Layer],
+    live: LiveTaps,
+    asked: _Settings,
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], flax.core.FrozenDict]:
+    """Clusters one layer after the other: filters, sizes, inertia and kernel sizes by name."""
+    if not chosen:
+        raise ValueError("a bank needs at least one layer: layers= chooses none")
+    most = asked.most(len(models))
+    room = _room([layer.shape for layer in chosen], len(models), most)
+    filters, sizes, inertia, kernel_sizes = {}, {}, {}, {}
+    for layer in chosen:
+        name = layer.name
+        # The key depends on the layer's place in the network, not on which others are chosen.
+        cluster_key, member_key = jax.random.split(jax.random.fold_in(key, network.place(layer)))
+        own = _collect(member_key, models, layer, room[layer.size], most, asked)
+        if name in live:
+            own = own._replace(slices=_masked(own.slices, live[name], own.size))
+        filters[name], found = _cluster(cluster_key, member_key, own, asked)
+        # The inverse of a transform may put something where nothing was.
+        if name in live:
+            filters[name] = _masked(filters[name], live[name], own.size)
+        sizes[name], inertia[name], kernel_sizes[name] = found.sizes, found.inertia, own.size
+    return filters, sizes, inertia, flax.core.FrozenDict(kernel_sizes)
+
+
+def _cluster(
+    cluster_key: PRNGKey, member_key: PRNGKey, own: _Slices, asked: _Settings
+) -> tuple[Float[Array, "k m d"], kmeans.KMeansResult]:
+    """Clusters the slices of one layer, and finds what stands for each cluster."""
+    points = _features(own.slices, asked.metric, own.size)
+    found = kmeans.fit(
+        cluster_key, points, asked.clusters, weights=own.weights, restarts=asked.restarts
+    )
+    found = found._replace(labels=jnp.where(own.weights > 0, found.labels, asked.clusters))
+    drawn = _represent(
+        member_key,
+        own.slices,
+        points,
+        found,
+        asked.metric,
+        own.size,
+        asked.representative,
+        asked.members_per_cluster,
+    )
+    return drawn, found
 
 
 def _collect(
     key: PRNGKey,
     models: Sequence[Params],
     layer: Layer,
-    clusters: int,
-    room: dict[tuple[int, ...], int],
+    room: int,
     most: int,
-    normalize: bool,
-) -> tuple[Float[Array, "n d"], Float[Array, " n"], tuple[int, ...]]:
-    """Reads one layer of all models: its slices, their weights (0 for filling), (h, w)."""
-    *size, inputs, outputs = layer.shape
-    own = len(models) * inputs * outputs
-    if clusters > own:
+    asked: _Settings,
+) -> _Slices:
+    """Reads one layer of all models."""
+    inputs, outputs = layer.shape[-2:]
+    clusters = asked.clusters
+    if clusters > (count := len(models) * inputs * outputs):
         raise ValueError(
-            f"layer {layer.name} has {own} slices over all models, too few for {clusters} "
+            f"layer {layer.name} has {count} slices over all models, too few for {clusters} "
             "clusters: ask for fewer clusters or give more models"
         )
     read: list[Array] = []
     alive: list[Array] = []
     for index, model in enumerate(models):
         kernel = _read(model, layer, index).astype(jnp.float32)
-        if normalize:
+        if asked.normalize:
             kernel, live = _normalized(kernel)
         else:
             live = jnp.ones((outputs,), bool)
@@ -189,18 +252,18 @@ def _collect(
         read.append(kernel)
         alive.append(live)
     count = sum(kernel.shape[-2] * kernel.shape[-1] for kernel in read)
-    slices, weights, finite = _stack(read, alive, _rows(count, room[tuple(size)]))
+    slices, weights, finite = _stack(read, alive, _rows(count, room))
     if not finite.all():
         raise ValueError(
             f"layer {layer.name} of model {int(jnp.argmin(finite))} is not finite (NaN or ∞): "
             "leave this model out"
         )
-    if normalize and clusters > (left := int(jnp.count_nonzero(weights))):
+    if asked.normalize and clusters > (left := int(jnp.count_nonzero(weights))):
         raise ValueError(
             f"layer {layer.name} has {left} slices in filters that are not dead, too few for "
             f"{clusters} clusters: ask for fewer clusters or give more models"
         )
-    return slices, weights, tuple(size)
+    return _Slices(slices, weights, layer.size)
 
 
 def _read(model: Params, layer: Layer, index: int) -> Array:

@@ -1,7 +1,6 @@
 """Starts drawn from a bank of clustered filters, slice by slice."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -45,7 +44,7 @@ def clustered(
     layers: Layers = None,
     *,
     match: transfer.Match = "name",
-    missing: Literal["error", "keep", "resample"] = "error",
+    missing: transfer.Missing = "error",
 ) -> ParamsInitializer:
     """Single-filter clustering: draws each spatial slice of each layer from a bank's clusters.
 

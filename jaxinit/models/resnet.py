@@ -5,6 +5,7 @@ from flax import linen
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from jaxinit import choices
 from jaxinit.models import convolution
 from jaxinit.models.modules import (
     BatchNorm,
@@ -198,7 +199,7 @@ def ResNet18(
 def _check(network: ResNet) -> None:
     for field, known in (("block", _BLOCKS), ("stem", _STEMS), ("shortcut", _SHORTCUTS)):
         if (value := getattr(network, field)) not in known:
-            raise ValueError(f"{field} {value!r} is not known: choose one of {', '.join(known)}")
+            raise choices.unknown(f"{field} {value!r}", known)
     if len(network.stages) != len(network.widths):
         raise ValueError(
             f"stages {network.stages} and widths {network.widths} differ in length: "
