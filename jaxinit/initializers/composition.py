@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxinit import kernels
+from jaxinit import kernels, trees
 from jaxinit import layers as network_layers
 from jaxinit.layers import Layer, Layers, Network
 from jaxinit.signatures import Initializer, Params, ParamsInitializer, PlainInitializer, PRNGKey
@@ -101,7 +101,7 @@ def changed(
     ]
     program = jax.make_jaxpr(replaced)(jax.random.key(0), shapes).jaxpr
     return tuple(
-        "/".join(map(str, kernels.plain_path(with_paths[number][0])))
+        "/".join(map(str, trees.plain_path(with_paths[number][0])))
         for number, before, after in zip(arrays, program.invars[1:], program.outvars, strict=True)
         if before is not after
     )

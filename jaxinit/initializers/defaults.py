@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxinit import kernels
+from jaxinit import kernels, trees
 from jaxinit import layers as network_layers
-from jaxinit.kernels import Path
 from jaxinit.layers import Layer, Network
 from jaxinit.models import modules
 from jaxinit.signatures import Params, ParamsInitializer, PRNGKey
+from jaxinit.trees import Path
 
 
 def default() -> ParamsInitializer:
@@ -34,8 +34,8 @@ def default() -> ParamsInitializer:
                 convolutions.setdefault(layer.path, []).append(layer)
         fans = _fans(known)
         with_paths, structure = jax.tree_util.tree_flatten_with_path(params)
-        paths = [kernels.plain_path(path) for path, _ in with_paths]
-        numbers, norms = _numbers(paths), _norms(kernels.leaves(params))
+        paths = [trees.plain_path(path) for path, _ in with_paths]
+        numbers, norms = _numbers(paths), _norms(trees.leaves(params))
         fresh = []
         for path, (_, leaf) in zip(paths, with_paths, strict=True):
             leaf_key = key
@@ -55,10 +55,10 @@ def _fans(network: Network) -> dict[tuple[Path, str], int]:
     fans = {}
     for layer in network.layers:
         if layer.path is not None:
-            fans[network_layers.module(layer.path), "bias"] = int(np.prod(layer.shape[:-1]))
+            fans[trees.module(layer.path), "bias"] = int(np.prod(layer.shape[:-1]))
     for dense in network.dense:
-        module = network_layers.module(dense.path)
-        fans[module, network_layers.leaf_name(dense.path)] = fans[module, "bias"] = dense.shape[0]
+        module = trees.module(dense.path)
+        fans[module, trees.leaf_name(dense.path)] = fans[module, "bias"] = dense.shape[0]
     return fans
 
 
@@ -99,10 +99,10 @@ def _norms(found: Mapping[Path, Any]) -> dict[Path, float]:
     """What the scales and shifts of normalisations start at: pairs of one shape in a module."""
     modules: dict[Path, list[Path]] = {}
     for path in found:
-        modules.setdefault(network_layers.module(path), []).append(path)
+        modules.setdefault(trees.module(path), []).append(path)
     starts = {}
     for own in modules.values():
-        names = {network_layers.leaf_name(path): path for path in own}
+        names = {trees.leaf_name(path): path for path in own}
         scale = next((names[name] for name in _SCALES if name in names), None)
         shift = next((names[name] for name in _SHIFTS if name in names), None)
         if scale is None or shift is None or np.shape(found[scale]) != np.shape(found[shift]):
@@ -119,9 +119,9 @@ def _default_leaf(
     fans: Mapping[tuple[Path, str], int],
     norms: Mapping[Path, float],
 ) -> Any:
-    name = network_layers.leaf_name(path)
+    name = trees.leaf_name(path)
     name = "bias" if name == "b" else name  # as Haiku has it
-    fan = fans.get((network_layers.module(path), name))
+    fan = fans.get((trees.module(path), name))
     if fan is not None:
         uniform = modules.uniform_fan_in(fan)
         return kernels.like(uniform(key, leaf.shape, leaf.dtype), leaf)

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxinit import banks, kernels
+from jaxinit import banks, kernels, trees
 from jaxinit import layers as network_layers
 from jaxinit.initializers.composition import fill_layers
-from jaxinit.kernels import Path
 from jaxinit.layers import Layer, Layers, Network
 from jaxinit.signatures import Params, ParamsInitializer, PRNGKey
+from jaxinit.trees import Path
 
 
 def pretrained(source: Params, layers: Layers = None) -> ParamsInitializer:
@@ -35,8 +35,8 @@ def pretrained(source: Params, layers: Layers = None) -> ParamsInitializer:
     def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
         del key
         with_paths, structure = jax.tree_util.tree_flatten_with_path(params)
-        given = kernels.leaves(source)
-        paths = [kernels.plain_path(path) for path, _ in with_paths]
+        given = trees.leaves(source)
+        paths = [trees.plain_path(path) for path, _ in with_paths]
         if set(paths) != set(given):
             odd = sorted("/".join(map(str, p)) for p in set(paths) ^ set(given))
             raise ValueError(
@@ -61,7 +61,7 @@ def _head_module(params: Params, network: Network | None) -> Path | None:
         if network is not None:
             raise
         return None
-    return None if head is None else network_layers.module(head.path)
+    return None if head is None else trees.module(head.path)
 
 
 def _take(path: Path, target: Any, value: Any, head: Path | None) -> Any:
@@ -69,7 +69,7 @@ def _take(path: Path, target: Any, value: Any, head: Path | None) -> Any:
         return target
     if tuple(target.shape) == tuple(value.shape):
         return kernels.like(jnp.asarray(value), target)
-    if head is not None and network_layers.module(path) == head:
+    if head is not None and trees.module(path) == head:
         return target
     raise ValueError(
         f"pretrained {'/'.join(map(str, path))} has shape {tuple(value.shape)}, the network needs "
