@@ -13,16 +13,6 @@ LIVE = {"layer2_0/conv2": (slice(1, 2), slice(1, 3))}
 LAST = "layer2_0/conv2"
 
 
-@pytest.fixture(scope="module")
-def params():
-    return small.few_layers()
-
-
-@pytest.fixture(scope="module")
-def bank(params):
-    return small.bank_for(params)
-
-
 def test_norms_are_the_references_and_directions_the_initialisers(bank, params):
     key = jax.random.key(0)
     made = controls.at_norms_of(initializers.unchanged(), initializers.clustered(bank))(key, params)

@@ -13,11 +13,6 @@ LIVE = {"layer2_0/conv2": (slice(1, 2), slice(1, 3))}
 LAST = "layer2_0/conv2"
 
 
-@pytest.fixture(scope="module")
-def params():
-    return small.few_layers()
-
-
 def test_norms_of_kernels(params):
     norms = diagnostics.kernel_norms(params, live=LIVE)
     assert list(norms) == list(small.layer_names(params))

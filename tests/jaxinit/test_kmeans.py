@@ -243,10 +243,10 @@ def test_seeds_are_points_drawn_by_squared_distance():
 
 
 def test_jit_and_vmap_change_nothing():
-    points, keys = jnp.asarray(normal(500, 9)), jax.random.split(KEY, 3)
+    points, keys = jnp.asarray(normal(500, 3)), jax.random.split(KEY, 2)
 
     def fit(key: jax.Array, points: jax.Array) -> kmeans.KMeansResult:
-        return kmeans.fit(key, points, 10)
+        return kmeans.fit(key, points, 4)
 
     compiled = jax.jit(fit)
     mapped = jax.vmap(fit, in_axes=(0, None))(keys, points)

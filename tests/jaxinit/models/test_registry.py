@@ -18,7 +18,7 @@ from tests import small
 pytestmark = pytest.mark.usefixtures("quick_compilation", "small_classifier")
 EVERY = pytest.mark.parametrize("name", registry.names())
 # One of each family takes a step as well: the others are the same code, with other numbers.
-FAMILIES = ("custom", "resnet18", "resnet20", "resnet50", "vgg11")
+FAMILIES = ("custom", "resnet20", "resnet50", "vgg11")
 CLASSES, HIDDEN = 7, 12
 RATE, DECAY = 1.0, 1e-2
 LAYERS = {

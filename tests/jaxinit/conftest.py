@@ -1,4 +1,4 @@
-"""What the tests of initialisers share."""
+"""A few layers, and a bank for them, which most tests of the library begin with."""
 
 import pytest
 
