@@ -546,7 +546,9 @@ def test_a_kernel_of_pytorch_in_a_bare_initializer_is_refused():
 
 def test_our_batch_norm_scales_of_zero_stay():
     module = resnet.ResNet(2, stages=(1,), widths=(8,))
-    params = module.init(KEY, jnp.zeros((1, 8, 8, 3)), train=False)["params"]
+    x = jnp.zeros((1, 8, 8, 3))
+    shapes = jax.eval_shape(lambda key: module.init(key, x, train=False), KEY)["params"]
+    params = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), shapes)
     params["layer1_0"]["bn2"]["scale"] = jnp.zeros(8)
     params["bn1"]["scale"] = jnp.full(8, 3.0)
     made = jaxinit.default()(KEY, params)
