@@ -54,7 +54,7 @@ find = $(1) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(3)")' 
     { echo '$(1) is not there or not Python $(3): say make $(2)=/path/to/python' >&2; exit 2; }
 define test
 .venv-$(1)/bin/python -m pip list 2>/dev/null | grep -E '^(jax|jaxlib|flax|numpy|scipy|jaxtyping|optax) '
-.venv-$(1)/bin/pytest -n 2 --dist loadfile $$($(PYTHON) -m tests.library) jaxinit $(QUICK)
+.venv-$(1)/bin/pytest -n 2 --dist loadfile tests/jaxinit jaxinit $(QUICK)
 endef
 
 bench: $(BENCH)

@@ -23,7 +23,7 @@ from experiments.study.starts import gabor, random
 from experiments.training.hyperparameters import Training
 from jaxinit import controls
 from jaxinit.banks import FilterBank
-from jaxinit.types import ParamsInitializer
+from jaxinit.signatures import ParamsInitializer
 
 Start = Literal[
     "random",

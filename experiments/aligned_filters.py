@@ -22,7 +22,7 @@ from experiments.study.question import Figure, Question
 from experiments.training.hyperparameters import Training
 from jaxinit import alignment, kernels, layers
 from jaxinit.layers import Network
-from jaxinit.types import Params, ParamsInitializer, PRNGKey
+from jaxinit.signatures import Params, ParamsInitializer, PRNGKey
 
 
 @dataclasses.dataclass(frozen=True)

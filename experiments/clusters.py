@@ -16,7 +16,8 @@ from experiments.study.entry import Section
 from experiments.study.ingredients import Ingredients
 from experiments.study.presets import Experiment
 from experiments.study.question import Figure, Question
-from experiments.study.starts import distance_label, gabor, random
+from experiments.study.starts import gabor, random
+from jaxinit import distances
 
 Baseline = Literal["random", "pretrained", "gabor"]
 
@@ -64,7 +65,7 @@ def ask(settings: Clusters, made_of: Ingredients) -> Question:
     figures = [Figure("figure2", "Ways of starting a network", (*first, *few))]
     for distance, names in by_distance.items():
         steps = (*(name for name in first if name == "random"), *names.values())
-        title = f"Number of clusters, {distance_label(distance)} distance"
+        title = f"Number of clusters, {distances.get(distance).label} distance"
         figures.append(Figure(f"figure3-{distance}", title, steps, "sequential"))
     return Question(list(variants.values()), figures, authors)
 

@@ -10,6 +10,7 @@ from experiments.study.entry import Section
 from experiments.study.ingredients import Ingredients
 from experiments.study.presets import Experiment
 from experiments.study.question import Figure, Question
+from jaxinit import distances
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,7 @@ def ask(settings: Layers, made_of: Ingredients) -> Question:
             authors[variant.name] = published.for_layers(
                 distance, count, clusters=settings.clusters, models=settings.sources.sources
             )
-        title = f"Number of initialised layers, {starts.distance_label(distance)} distance"
+        title = f"Number of initialised layers, {distances.get(distance).label} distance"
         figures.append(Figure(f"figure4-{distance}", title, tuple(steps), "sequential"))
     figures.append(Figure("figure8", "Ways of starting the first layer", tuple(first)))
     return Question(variants, figures, authors)

@@ -22,7 +22,7 @@ from experiments.study.presets import Experiment
 from experiments.training.trainer import Trainer
 from jaxinit import diagnostics, distances, initializers
 from jaxinit.layers import Network
-from jaxinit.types import Params, ParamsInitializer
+from jaxinit.signatures import Params, ParamsInitializer
 
 _SEED = 0
 

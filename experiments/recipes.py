@@ -19,7 +19,7 @@ from experiments.study.question import Figure, Question
 from experiments.training.hyperparameters import Training
 from jaxinit import controls, initializers, kernels, layers
 from jaxinit.layers import Network
-from jaxinit.types import Params, ParamsInitializer, PRNGKey
+from jaxinit.signatures import Params, ParamsInitializer, PRNGKey
 
 Stem = Literal["random", "gabor", "whole", "pretrained"]
 Body = Literal["random", "clustered", "live", "bootstrap", "pretrained"]

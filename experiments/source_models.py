@@ -11,6 +11,7 @@ from experiments.study.entry import Section
 from experiments.study.ingredients import Ingredients
 from experiments.study.presets import Experiment
 from experiments.study.question import Figure, Question
+from jaxinit import distances
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,7 @@ def ask(settings: Models, made_of: Ingredients) -> Question:
             authors[variant.name] = published.for_models(
                 distance, count, clusters=settings.clusters
             )
-        title = f"Number of source models, {starts.distance_label(distance)} distance"
+        title = f"Number of source models, {distances.get(distance).label} distance"
         figures.append(Figure(f"figure5-{distance}", title, tuple(steps), "sequential"))
     return Question(variants, figures, authors)
 

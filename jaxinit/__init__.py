@@ -34,8 +34,8 @@ from jaxinit.initializers import (
 )
 from jaxinit.layers import Layer, Network, declare
 from jaxinit.models.resnet import ResNet18
+from jaxinit.signatures import Initializer, Params, ParamsInitializer
 from jaxinit.tracing import trace
-from jaxinit.types import Initializer, Params, ParamsInitializer
 from jaxinit.weights import open_weights, save_weights
 
 # The one place that says it: pyproject.toml reads it from here.

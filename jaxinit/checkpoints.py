@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxinit import trees
 from jaxinit.weights import StoredArray
 
 
@@ -38,16 +39,12 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Any:
         raise _refused(path, error) from error
 
     def stored(keys: Any, leaf: Any) -> Any:
-        if not _is_array(leaf):
+        if not trees.is_array(leaf):
             return leaf
         shape, dtype = tuple(leaf.shape), np.dtype(leaf.dtype)
         return StoredArray(shape, dtype, lambda: _read(path, tree, keys))
 
-    return jax.tree_util.tree_map_with_path(stored, tree, is_leaf=_is_array)
-
-
-def _is_array(leaf: Any) -> bool:
-    return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+    return jax.tree_util.tree_map_with_path(stored, tree, is_leaf=trees.is_array)
 
 
 def _read(path: Path, tree: Any, keys: Any) -> np.ndarray:
@@ -61,15 +58,15 @@ def _read(path: Path, tree: Any, keys: Any) -> np.ndarray:
 
     whole = orbax.checkpoint.RestoreArgs(restore_type=np.ndarray)
     arguments = orbax.checkpoint.args.PyTreeRestore(
-        item=jax.tree_util.tree_map_with_path(wanted, tree, is_leaf=_is_array),
-        restore_args=jax.tree.map(lambda _: whole, tree, is_leaf=_is_array),
+        item=jax.tree_util.tree_map_with_path(wanted, tree, is_leaf=trees.is_array),
+        restore_args=jax.tree.map(lambda _: whole, tree, is_leaf=trees.is_array),
     )
     try:
         with orbax.checkpoint.PyTreeCheckpointer() as checkpointer:
             found = checkpointer.restore(path, args=arguments)
     except Exception as error:  # as above
         raise _refused(path, error) from error
-    leaves = jax.tree_util.tree_leaves_with_path(found, is_leaf=_is_array)
+    leaves = jax.tree_util.tree_leaves_with_path(found, is_leaf=trees.is_array)
     return np.asarray(next(leaf for own, leaf in leaves if own == keys))
 
 

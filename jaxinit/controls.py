@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from jaxinit import banks, diagnostics, initializers, kernels, transfer
 from jaxinit import layers as network_layers
 from jaxinit.layers import Layers, LiveTaps, Network
-from jaxinit.types import Params, ParamsInitializer, PlainInitializer, PRNGKey
+from jaxinit.signatures import Params, ParamsInitializer, PlainInitializer, PRNGKey
 
 _SHUFFLE = 1  # what a layer's key is folded with, so that its draws are left as they are
 

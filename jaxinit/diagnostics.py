@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 from jaxinit import kernels
 from jaxinit import layers as network_layers
 from jaxinit.layers import Layers, LiveTaps, Network
-from jaxinit.types import Params
+from jaxinit.signatures import Params
 
 
 def kernel_norms(

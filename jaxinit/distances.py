@@ -10,13 +10,31 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxinit import choices
+
 Size = tuple[int, ...]
+
+Representative = Literal["centroid", "medoid", "member", "inverse"]
+REPRESENTATIVES: tuple[Representative, ...] = get_args(Representative)
+"""How a cluster becomes a filter, as magnitudes and directions have no inverse.
+
+- "centroid": the mean of the members' slices, whose squared norm is the members' mean square less
+  their spread: about half the norm at ten clusters. Under "fourier" a cluster holds a filter and
+  its negative alike, and the mean goes towards zero.
+- "medoid": the member nearest the centre: a real filter, but no typical one. Under "euclidean" it
+  is small, as the centre is; under "cosine" large, as those are the least noisy.
+- "member": several members, drawn uniformly, of which `banks.draw` takes one. Keeps the norms and
+  the spread within the clusters too: the layer's own distribution, thinned.
+- "inverse": the centre, transformed back: under "fourier_real" the point-symmetric part of the
+  centroid, as in the authors' program; under "euclidean" the centroid.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +47,30 @@ class Distance:
             as far apart from each other in the Euclidean sense as the slices are in this distance.
         inverse: Maps points (n, f) back to slices (n, h·w) of that size, or None where many slices
             share a point.
+        label: What figures call it.
+        representative: How a cluster of this distance becomes a filter where nothing else is asked
+            for; `banks.fit` itself takes what it is told.
     """
 
     name: str
     features: Callable[[Float[Array, "n d"], Size], Float[Array, "n f"]]
     inverse: Callable[[Float[Array, "n f"], Size], Float[Array, "n d"]] | None = None
+    label: str = dataclasses.field(kw_only=True)
+    representative: Representative = dataclasses.field(kw_only=True)
+
+
+# Every distance there is, by its name: filled at the end of this module.
+_KNOWN: dict[str, Distance] = {}
+
+
+def names() -> tuple[str, ...]:
+    """Lists the names of all distances.
+
+    Example:
+        >>> names()
+        ('euclidean', 'fourier', 'fourier_real', 'cosine')
+    """
+    return tuple(_KNOWN)
 
 
 def get(name: str) -> Distance:
@@ -46,10 +83,14 @@ def get(name: str) -> Distance:
         >>> get("fourier").name
         'fourier'
     """
-    known = {d.name: d for d in (euclidean, fourier, fourier_real, cosine)}
-    if name not in known:
-        raise ValueError(f"distance {name!r} is not known: choose one of {', '.join(known)}")
-    return known[name]
+    if name not in _KNOWN:
+        raise choices.unknown(f"distance {name!r}", _KNOWN)
+    return _KNOWN[name]
+
+
+def _known(distance: Distance) -> Distance:
+    _KNOWN[distance.name] = distance
+    return distance
 
 
 def _same(slices: Float[Array, "n d"], size: Size) -> Float[Array, "n d"]:
@@ -101,17 +142,29 @@ def _transform(size: Size, dtype: jnp.dtype) -> tuple[Float[Array, "d f"], Float
     return jnp.asarray(cosines, dtype), jnp.asarray(sines, dtype)
 
 
-euclidean = Distance("euclidean", _same, _same)
+# To add a distance, say `_known` of it here: all else, names, labels and choices, follows.
+
+euclidean = _known(
+    Distance("euclidean", _same, _same, label="Euclidean", representative="centroid")
+)
 """Between the taps."""
 
-fourier = Distance("fourier", _magnitudes)
+fourier = _known(Distance("fourier", _magnitudes, label="Fourier", representative="member"))
 """Between the magnitudes of the discrete Fourier transforms: the report's Fourier distance. A
 filter, all its cyclic shifts, its negative and its point reflection are at distance 0."""
 
-fourier_real = Distance("fourier_real", _real_parts, _from_real_parts)
+fourier_real = _known(
+    Distance(
+        "fourier_real",
+        _real_parts,
+        _from_real_parts,
+        label="Fourier (real part)",
+        representative="inverse",
+    )
+)
 """Between the real parts of the transforms: what the authors' program clusters. It sees only the
 point-symmetric part of a slice, (x(t) + x(−t))/2 with indices modulo the size, and that is what its
 inverse gives back."""
 
-cosine = Distance("cosine", _unit)
+cosine = _known(Distance("cosine", _unit, label="Cosine", representative="centroid"))
 """Between the slices scaled to unit length, ‖a − b‖² = 2 − 2·cos; a slice of zeros stays zero."""

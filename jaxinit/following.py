@@ -93,7 +93,7 @@ class Walk:
             return [_agreed(results) for results in zip(*ways, strict=True)]
         elif name == "while":
             return self._while(equation.params, given)
-        elif (inner := _called(equation)) is not None:
+        elif (inner := called(equation)) is not None:
             return self._call(equation, inner, given)
         elif name in _SAME and len(given) == len(equation.outvars):
             pairs = zip(equation.invars, equation.outvars, given, strict=True)
@@ -280,7 +280,7 @@ def _stacked(view: View, shape: tuple[int, ...]) -> int:
     return count if even else 1
 
 
-def _called(equation: Any) -> Any:
+def called(equation: Any) -> Any:
     """The program that an equation calls with just its own operands: of jit, remat, custom_jvp."""
     for value in _programs(equation):
         inner = value.jaxpr if isinstance(value, jax.extend.core.ClosedJaxpr) else value

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxinit import kernels
-from jaxinit.types import Initializer, PRNGKey
+from jaxinit.signatures import Initializer, PRNGKey
 
 _PUBLISHED_SIZE = 7  # of the kernel that the paper's ranges are for
 

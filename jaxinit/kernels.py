@@ -15,8 +15,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-# The keys that lead to a leaf: of dictionaries, attributes and sequences.
-Path = tuple[str | int, ...]
+from jaxinit.trees import Path, leaves, plain_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,28 +174,6 @@ def sides(size: Sequence[int]) -> str:
     return "×".join(map(str, size))
 
 
-def leaves(params: Any) -> dict[Path, Any]:
-    """Lists a tree's leaves by their paths."""
-    return {plain_path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
-
-
-def plain_path(path: Sequence[Any]) -> Path:
-    """Makes strings and numbers of JAX's keys, without what boxes add to a leaf's own.
-
-    The boxes are `nn.Partitioned` and the variables of NNX, whose only child is called `value`.
-    """
-    boxed = len(path) > 1 and getattr(path[-1], "name", None) == "value"
-    return tuple(_plain_key(key) for key in (path[:-1] if boxed else path))
-
-
-def _plain_key(key: Any) -> str | int:
-    for attribute in ("key", "idx", "name"):
-        if hasattr(key, attribute):
-            plain = getattr(key, attribute)
-            return plain if isinstance(plain, str | int) else str(plain)
-    return str(key)
-
-
 def get(params: Any, layer: Stored) -> Array:
     """Returns a layer's kernel (spatial …, in, out), in the dtype of its leaf.
 
@@ -226,10 +203,17 @@ def put(params: Any, kernels: Mapping[Any, Array]) -> Any:
         kernels: For each layer its new kernel (spatial …, in, out).
 
     Raises:
-        ValueError: The tree lacks a layer's leaf.
+        ValueError: The tree lacks a layer's leaf, or two of its leaves have one path.
     """
     with_paths, structure = jax.tree_util.tree_flatten_with_path(params)
-    found = {plain_path(path): leaf for path, leaf in with_paths}
+    found: dict[Path, Any] = {}
+    for keys, leaf in with_paths:
+        if (path := plain_path(keys)) in found:
+            raise ValueError(
+                f"two leaves of the tree have the path {'/'.join(map(str, path))!r}: rename one of "
+                "them"
+            )
+        found[path] = leaf
     changed: dict[Path, Any] = {}
     for layer, kernel in kernels.items():
         leaf = changed[layer.path] if layer.path in changed else _leaf(found, layer)

@@ -8,7 +8,6 @@ the end are never looked at, so that points of several lengths, filled up, can s
 """
 
 import functools
-import math
 from typing import NamedTuple
 
 import jax
@@ -17,10 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Int32, Num
 
-from jaxinit.types import PRNGKey
-
-# Measured with 2.6 million points of 9 dimensions on 2 cores: smaller blocks take longer to start.
-_BLOCK = 65_536
+from jaxinit import point_blocks, seeding
+from jaxinit.signatures import PRNGKey
 
 # So many blocks are the sample. Fewer would save little time, and miss smaller clusters.
 _SAMPLE = 4
@@ -28,10 +25,6 @@ _SAMPLE = 4
 # Up to this many products of a centre's coordinate and a point's, one fused loop over the points
 # beats a matrix product and a search; beyond it, compilation takes too long.
 _UNROLLED_PRODUCTS = 128
-
-# Running sums are taken over runs of so many points, and over the runs.
-_RUN = 512
-
 
 Points = Float[Array | np.ndarray, "n d"]
 Centers = Float[Array | np.ndarray, "_ _"]  # k rows; `_check` says where they do not fit
@@ -56,12 +49,6 @@ class KMeansResult(NamedTuple):
     sizes: Float[Array, " k"]
     inertia: Float[Array, ""]
     iterations: Int[Array, ""]
-
-
-class _Blocks(NamedTuple):
-    points: Float[Array, "b d m"]  # filled up with points
-    weights: Float[Array, "b m"]  # of weight 0
-    used: Int[Array, ""]  # how many blocks there are points for
 
 
 class _Lloyd(NamedTuple):
@@ -148,7 +135,7 @@ def assign(points: Points, centers: Centers) -> tuple[Int32[Array, " n"], Float[
     points = jnp.asarray(points, _wide(points))
     centers = jnp.asarray(centers, points.dtype)
     count, dimensions = points.shape
-    size, blocks = _block_size(count)
+    size, blocks = point_blocks.block_size(count)
     middle = centers.mean(0)
 
     def body(rows: Float[Array, "m d"]) -> tuple[Array, Array]:
@@ -159,12 +146,6 @@ def assign(points: Points, centers: Centers) -> tuple[Int32[Array, " n"], Float[
     rows = jnp.pad(points, ((0, blocks * size - count), (0, 0)))
     labels, distances = jax.lax.map(body, rows.reshape(blocks, size, dimensions))
     return labels.reshape(-1)[:count], distances.reshape(-1)[:count]
-
-
-def _block_size(count: int) -> tuple[int, int]:
-    """How many points a block has, and how many blocks that makes."""
-    size = min(_BLOCK, count + count % 2)  # even, as `_totals` halves it
-    return size, -(-count // size)
 
 
 def _wide(points: Points) -> jnp.dtype:
@@ -216,19 +197,19 @@ def _fit(
     max_iterations: int | Int[Array, ""],
     tolerance: float | Float[Array, ""],
 ) -> KMeansResult:
-    blocks = _deal(points, weights)
+    blocks = point_blocks.deal(points, weights)
     total = blocks.weights.sum(1).sum()
     mean = (blocks.points * blocks.weights[:, None]).sum(2).sum(0) / total
-    blocks = _shift(blocks, mean)
+    blocks = point_blocks.shift(blocks, mean)
     squares = (jnp.square(blocks.points) * blocks.weights[:, None]).sum(2).sum(0)
     threshold = tolerance * jnp.mean(squares / total)
-    sample = _Blocks(
+    sample = point_blocks.Blocks(
         blocks.points[:_SAMPLE], blocks.weights[:_SAMPLE], jnp.minimum(blocks.used, _SAMPLE)
     )
 
     def restart(restart_key: PRNGKey) -> tuple[_Lloyd, Float[Array, ""]]:
         if start is None:
-            centers, live = _seed(restart_key, sample, k), sample.used
+            centers, live = seeding.seed(restart_key, sample, k), sample.used
         else:
             centers, live = start - mean[None], blocks.used
         found = _lloyd(blocks, centers, live, threshold, max_iterations)
@@ -240,31 +221,6 @@ def _fit(
     labels, _ = assign(points, centers + mean[None])
     sizes = jax.ops.segment_sum(weights, labels, k)
     return KMeansResult(centers + mean[None], labels, sizes, inertias[best], iterations)
-
-
-def _deal(points: Float[Array, "n d"], weights: Float[Array, " n"]) -> _Blocks:
-    """Deals the points up to the last of positive weight into as few blocks as hold them.
-
-    Of each run of as many points each of these blocks gets one; which, is turned from run to run by
-    the golden ratio, so that no block sees but one kind of points that come in turns.
-    """
-    count = len(points)
-    size, blocks = _block_size(count)
-    numbers = jnp.arange(count, dtype=jnp.int32)
-    last = jnp.max(jnp.where(weights > 0, numbers, 0))
-    used = last // size + 1
-    hashed = jnp.arange(size, dtype=jnp.uint32) * jnp.uint32(0x9E3779B1) >> jnp.uint32(16)
-    turn = (hashed * used.astype(jnp.uint32) >> jnp.uint32(16)).astype(jnp.int32)
-    own = (jnp.arange(blocks, dtype=jnp.int32)[:, None] + turn[None]) % used
-    rows = jnp.arange(size, dtype=jnp.int32)[None] * used + own
-    inside = (rows < count) & (jnp.arange(blocks, dtype=jnp.int32) < used)[:, None]
-    rows = jnp.where(inside, rows, 0)
-    dealt = points.at[rows].get(mode="promise_in_bounds").transpose(0, 2, 1)
-    return _Blocks(dealt, jnp.where(inside, weights[rows], 0), used)
-
-
-def _shift(blocks: _Blocks, mean: Float[Array, " d"]) -> _Blocks:
-    return blocks._replace(points=blocks.points - mean[None, :, None])
 
 
 def _nearest(points: Float[Array, "d m"], centers: Float[Array, "k d"]) -> Int32[Array, " m"]:
@@ -295,7 +251,7 @@ def _distances(
 
 
 def _assign(
-    blocks: _Blocks, centers: Float[Array, "k d"]
+    blocks: point_blocks.Blocks, centers: Float[Array, "k d"]
 ) -> tuple[Int32[Array, "b m"], Float[Array, "b m"]]:
     def body(points: Float[Array, "d m"]) -> tuple[Array, Array]:
         labels = _nearest(points, centers)
@@ -304,7 +260,7 @@ def _assign(
     return jax.lax.map(body, blocks.points)
 
 
-def _inertia(blocks: _Blocks, centers: Float[Array, "k d"]) -> Float[Array, ""]:
+def _inertia(blocks: point_blocks.Blocks, centers: Float[Array, "k d"]) -> Float[Array, ""]:
     def add(number: Array, total: Array) -> Array:
         points = blocks.points[number]
         squares = _distances(points, centers, _nearest(points, centers))
@@ -339,7 +295,7 @@ def _totals(
 
 
 def _lloyd(
-    blocks: _Blocks,
+    blocks: point_blocks.Blocks,
     centers: Float[Array, "k d"],
     live: Int[Array, ""],
     threshold: Float[Array, ""],
@@ -361,7 +317,7 @@ def _lloyd(
 
 
 def _step(
-    blocks: _Blocks, centers: Float[Array, "k d"], live: Int[Array, ""]
+    blocks: point_blocks.Blocks, centers: Float[Array, "k d"], live: Int[Array, ""]
 ) -> Float[Array, "k d"]:
     k = centers.shape[0]
 
@@ -383,7 +339,7 @@ def _step(
 
 
 def _relocate(
-    blocks: _Blocks,
+    blocks: point_blocks.Blocks,
     live: Int[Array, ""],
     centers: Float[Array, "k d"],
     sums: Float[Array, "k d"],
@@ -410,67 +366,3 @@ def _relocate(
     given = jnp.where(empty, moved[rank], 0)
     sums = jnp.where(empty[:, None], given[:, None] * points[rank], left)
     return sums, jnp.where(empty, given, rest)
-
-
-def _seed(key: PRNGKey, blocks: _Blocks, k: int) -> Float[Array, "k d"]:
-    """Draws k points far apart: each the best of several, drawn with probability ∝ w·D²."""
-    candidates = 2 + int(math.log(k))
-
-    def nearer(
-        block: Float[Array, "d m"], distances: Float[Array, " m"], centers: Float[Array, "c d"]
-    ) -> Float[Array, "c m"]:
-        terms = [jnp.square(block[i][None] - centers[:, i, None]) for i in range(block.shape[0])]
-        return jnp.minimum(sum(terms[1:], terms[0]), distances[None])
-
-    def add(carry: tuple[Array, Array], step: tuple[Array, Array]) -> tuple[tuple, Array]:
-        distances, previous = carry
-        number, u = step
-        masses = blocks.weights * jnp.where(number == 0, 1, distances)
-        drawn = _sample(u, blocks, masses)
-        # Where every point lies on a centre there is nothing to draw from.
-        drawn = jnp.where(masses.sum() > 0, drawn, previous[None])
-
-        potentials = jax.lax.map(
-            lambda block: (block[1][None] * nearer(block[0], block[2], drawn)).sum(1),
-            (blocks.points, blocks.weights, distances),
-        ).sum(0)
-        # The first seed is a point like any other, not the best of several.
-        best = drawn[jnp.where(number == 0, 0, jnp.argmin(potentials))]
-        distances = jax.lax.map(
-            lambda block: nearer(block[0], block[1], best[None])[0], (blocks.points, distances)
-        )
-        return (distances, best), best
-
-    u = jax.random.uniform(key, (k, 2, candidates), blocks.weights.dtype)
-    infinite = jnp.full(blocks.weights.shape, jnp.inf, blocks.weights.dtype)
-    start = (infinite, jnp.zeros_like(blocks.points[0, :, 0]))
-    return jax.lax.scan(add, start, (jnp.arange(k, dtype=jnp.int32), u))[1]
-
-
-def _sample(
-    u: Float[Array, "2 c"], blocks: _Blocks, masses: Float[Array, "b m"]
-) -> Float[Array, "c d"]:
-    """Draws points with probability ∝ their masses: first a run of points, then a point of it.
-
-    One running sum over millions of float32 would lose the small ones.
-    """
-    size = masses.shape[1]
-    flat = masses.reshape(-1)
-    runs = jnp.pad(flat, (0, -flat.size % _RUN)).reshape(-1, _RUN)
-    of_runs = runs.sum(1)
-
-    def draw(u: Float[Array, "2"]) -> Float[Array, " d"]:
-        run = _invert(of_runs, u[0])
-        block, place = jnp.divmod(run * _RUN + _invert(runs[run], u[1]), size)
-        return blocks.points[block, :, place]
-
-    return jax.vmap(draw, in_axes=1)(u)
-
-
-def _invert(masses: Float[Array, " m"], u: Float[Array, ""]) -> Int[Array, ""]:
-    # A product with ones below the diagonal: XLA takes a second to compile a running sum.
-    lower = jnp.tri(len(masses), dtype=masses.dtype)
-    cumulative = jnp.matmul(lower, masses, precision=jax.lax.Precision.HIGHEST)
-    # Rounding must never choose a point without mass.
-    eligible = (cumulative > u * cumulative[-1]) & (masses > 0)
-    return jnp.where(eligible.any(), jnp.argmax(eligible), jnp.argmax(masses))

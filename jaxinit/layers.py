@@ -16,14 +16,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxinit import kernels
-from jaxinit.kernels import Path, View
+from jaxinit import kernels, trees
+from jaxinit.kernels import View
+from jaxinit.trees import Path
 
 # For each convolution with taps that only ever meet padding, the others along each spatial axis.
 LiveTaps = Mapping[str, tuple[slice, ...]]
-
-# Names that frameworks give to a kernel within its module, which therefore names the layer.
-_KERNEL_NAMES = ("kernel", "weight", "w")
 
 _HOW = (
     "give network=jaxinit.trace(apply, params, x), which finds them in the order of their calls "
@@ -339,8 +337,11 @@ def declare(params: Any, names: Sequence[str], *, layout: str = "HWIO") -> Netwo
         raise ValueError(f"layout={layout!r} must have one I, one O and a letter a spatial axis")
     order = (*spatial, layout.index("I"), layout.index("O"))
     found = {}
-    for path, leaf in kernels.leaves(params).items():
-        found[module_name(path)] = found["/".join(map(str, path))] = (path, tuple(np.shape(leaf)))
+    for path, leaf in trees.leaves(params).items():
+        found[trees.module_name(path)] = found["/".join(map(str, path))] = (
+            path,
+            tuple(np.shape(leaf)),
+        )
     layers = []
     if isinstance(names, str):
         raise ValueError(f"names must be a list of names, not the text {names!r}")
@@ -357,22 +358,6 @@ def declare(params: Any, names: Sequence[str], *, layout: str = "HWIO") -> Netwo
             kernels.check_channels_last(shape)
         layers.append(Layer(name, path, view, tuple(shape[axis] for axis in order), stored=shape))
     return Network(tuple(layers))
-
-
-def module(path: Path) -> Path:
-    """The path of the module that a leaf belongs to."""
-    return path[:-1]
-
-
-def leaf_name(path: Path) -> str:
-    """Names a leaf within its module: "kernel", "bias"."""
-    return str(path[-1]) if path else ""
-
-
-def module_name(path: Path) -> str:
-    """Names a leaf by its module where its own name says no more than that it is a kernel."""
-    named = len(path) > 1 and path[-1] in _KERNEL_NAMES
-    return "/".join(map(str, path[:-1] if named else path))
 
 
 # What the modules of `jaxinit.models.resnet` call their parameters: names that tell their order.
@@ -400,7 +385,7 @@ def of(params: Any, network: Network | None = None, *, shapes: bool = True) -> N
         raise ValueError(
             f"network must be what jaxinit.trace returns, not {type(network).__name__}"
         )
-    found = kernels.leaves(params)
+    found = trees.leaves(params)
     for layer in network.layers:
         if layer.path is None:
             continue
@@ -420,7 +405,7 @@ def of(params: Any, network: Network | None = None, *, shapes: bool = True) -> N
 
 
 def _ours(params: Any) -> Network:
-    found = kernels.leaves(params)
+    found = trees.leaves(params)
     names = {"/".join(map(str, path)): path for path in found}
     if not names or not all(_OURS.fullmatch(name) for name in names):
         raise ValueError(f"the order of this tree's convolutions is not known: {_HOW}")
@@ -432,7 +417,9 @@ def _ours(params: Any) -> Network:
                 raise ValueError(
                     f"{name} has the shape {shape}, which is not (height, width, in, out): {_HOW}"
                 )
-            layers.append(Layer(module_name(names[name]), names[name], (), shape, stored=shape))
+            layers.append(
+                Layer(trees.module_name(names[name]), names[name], (), shape, stored=shape)
+            )
     head = names.get("fc/kernel")
     dense = () if head is None else (Dense("fc", head, (), tuple(found[head].shape)),)
     return Network(tuple(layers), dense)

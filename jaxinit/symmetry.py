@@ -15,11 +15,13 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend import core
 
-from jaxinit import alignment, following, tied_axes, tracing
+from jaxinit import alignment, following, tied_axes, tracing, trees
 
 _FIXED = 0  # the class of axes that keep their order
 
-# Operations that are calls of one program, and those whose kernels name the channels they make.
+# Operations that are known to be calls of one program: elsewhere a program within an operation may
+# stand for something else, as in a linear solve. And those whose kernels name the channels they
+# make.
 _CALLS = ("jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint", "custom_jvp_call")
 _CALLS += ("custom_vjp_call",)
 _MAKERS = ("conv_general_dilated", "dot_general", "gather")
@@ -204,9 +206,8 @@ class _Reader:
         if name in ("optimization_barrier", "device_put"):
             return operands
         if name in _CALLS:
-            inner = params.get("jaxpr", params.get("call_jaxpr"))
-            known = isinstance(inner, (core.Jaxpr, core.ClosedJaxpr))
-            return self._call(inner, operands) if known else None
+            inner = following.called(eqn)
+            return None if inner is None else self._call(inner, operands)
         if name == "cond":
             first, *others = [self._call(branch, operands[1:]) for branch in params["branches"]]
             for other in others:
@@ -247,6 +248,5 @@ def _shape(atom: Any) -> tuple[int, ...]:
 
 def _stem(path: str) -> str:
     """What a layer is called: the path without the collection and the kernel's own name."""
-    path = path.removeprefix("params/").removesuffix("/value")
-    layer, _, own = path.rpartition("/")
-    return layer if layer and own in ("kernel", "weight", "w", "embedding") else path
+    parts = path.removeprefix("params/").removesuffix("/value").split("/")
+    return trees.module_name(tuple(parts), also=("embedding",))

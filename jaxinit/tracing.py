@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxinit import following, kernels, layers
+from jaxinit import following, kernels, trees
 from jaxinit.following import Call, Leaf, Mix
-from jaxinit.kernels import Part, Path, View
+from jaxinit.kernels import Part, View
 from jaxinit.layers import Dense, Network
 from jaxinit.models import convolution
+from jaxinit.trees import Path
 
 
 def trace(apply: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -> Network:
@@ -59,7 +60,7 @@ def trace(apply: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -> 
     # Where the input is closed over, it is among the constants.
     consts = [following.NOTHING if given else data] * len(seen.jaxpr.consts)
     walk.run(seen.jaxpr.jaxpr, consts, [*values, *[data] * given])
-    network = _named(walk, [kernels.plain_path(path) for path in seen.paths])
+    network = _named(walk, [trees.plain_path(path) for path in seen.paths])
     if not network.layers:
         raise ValueError(
             "the network has no convolution with a kernel among its parameters: make sure that "
@@ -85,8 +86,10 @@ class Program(NamedTuple):
 def program(apply: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -> Program:
     """Traces a network; arguments are as of `trace`. Leaves that are no arrays are handed over."""
     leaves, structure = jax.tree_util.tree_flatten((params, args, kwargs))
-    arrays = [number for number, leaf in enumerate(leaves) if _is_array(leaf)]
-    paths = [path for path, leaf in jax.tree_util.tree_leaves_with_path(params) if _is_array(leaf)]
+    arrays = [number for number, leaf in enumerate(leaves) if trees.is_array(leaf)]
+    paths = [
+        path for path, leaf in jax.tree_util.tree_leaves_with_path(params) if trees.is_array(leaf)
+    ]
 
     def run(given: Sequence[Any]) -> list[Any]:
         filled = list(leaves)
@@ -94,7 +97,7 @@ def program(apply: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -
             filled[number] = leaf
         own, positional, named = jax.tree_util.tree_unflatten(structure, filled)
         result = apply(own, *positional, **named)
-        return [leaf for leaf in jax.tree_util.tree_leaves(result) if _is_array(leaf)]
+        return [leaf for leaf in jax.tree_util.tree_leaves(result) if trees.is_array(leaf)]
 
     shapes = [_described(leaves[number]) for number in arrays]
     with convolution.by_plain_twin(True):
@@ -108,14 +111,10 @@ def _described(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(tuple(leaf.shape), leaf.dtype, sharding=sharding)
 
 
-def _is_array(leaf: Any) -> bool:
-    return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
-
-
 def _named(walk: following.Walk, paths: Sequence[Path]) -> Network:
     """Gives the layers that were found their names."""
     calls = _distinct(walk)
-    modules = [layers.module_name(path) for path in paths]
+    modules = [trees.module_name(path) for path in paths]
     used = [modules[number] for number in {_leaf(call) for call in calls} if number is not None]
 
     def name(number: int) -> str:

@@ -7,7 +7,7 @@ of calls; the only one of its size, from the first. `by_depth` shows it before i
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import flax.core
 import jax
@@ -15,15 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxinit import banks, kernels
+from jaxinit import banks, choices, kernels
+from jaxinit.banks.filter_bank import check_known
 from jaxinit.layers import Layer, Layers, Network
 
 # Which layer of a bank fills which layer of a network: by name, by relative depth, or as told.
-Match = Literal["name", "depth"] | Mapping[str, str]
+Rule = Literal["name", "depth"]
+Match = Rule | Mapping[str, str]
 # What is done where the bank has no layer of the kernel's size.
 Missing = Literal["error", "keep", "resample"]
-
-_MATCHES, _MISSING = ("name", "depth"), ("error", "keep", "resample")
 
 
 def by_depth(
@@ -60,17 +60,15 @@ def pairs(
     Raises:
         ValueError: A layer that the bank lacks, or an unknown `match` or `missing`.
     """
-    if missing not in _MISSING:
-        raise ValueError(f"missing={missing!r} is not known: choose one of {', '.join(_MISSING)}")
-    if not isinstance(match, Mapping) and match not in _MATCHES:
-        raise ValueError(
-            f"match={match!r} is not known: choose one of {', '.join(_MATCHES)}, or give a mapping "
-            "from the network's layers to the bank's"
-        )
+    if missing not in get_args(Missing):
+        raise choices.unknown(f"missing={missing!r}", get_args(Missing))
+    if not isinstance(match, Mapping) and match not in get_args(Rule):
+        more = ", or give a mapping from the network's layers to the bank's"
+        raise choices.unknown(f"match={match!r}", get_args(Rule), more)
     if isinstance(match, Mapping):
         for name, own in match.items():
             network[name]
-            _check_known(bank, own)
+            check_known(bank, own)
     found = {}
     for layer in network.select(layers):
         if match == "depth":
@@ -79,11 +77,6 @@ def pairs(
             wanted = match.get(layer.name) if isinstance(match, Mapping) else layer.name
             found[layer.name] = _of_name(bank, layer, wanted, missing)
     return found
-
-
-def _check_known(bank: banks.FilterBank, name: str) -> None:
-    if name not in bank.kernel_sizes:
-        raise ValueError(f"the bank has no layer {name!r}: it has {', '.join(bank.kernel_sizes)}")
 
 
 def _of_name(
@@ -97,9 +90,10 @@ def _of_name(
                 f"match= says nothing of layer {layer.name!r}: name a layer of the bank, choose "
                 'layers=, or leave it with missing="keep"'
             )
-        raise ValueError(
-            f"the bank has no layer {wanted!r}: it has {', '.join(bank.kernel_sizes)}; "
-            'match="depth" takes layers by their relative depth, missing="keep" leaves this one'
+        check_known(
+            bank,
+            wanted,
+            '; match="depth" takes layers by their relative depth, missing="keep" leaves this one',
         )
     size: tuple[int, ...] = tuple(bank.kernel_sizes[wanted])
     if size == layer.size or (missing == "resample" and len(size) == len(layer.size)):

@@ -16,6 +16,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxinit import whole_files
+
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".th", ".tar")
 _DTYPES: dict[str, Any] = {
     "F64": np.float64,
@@ -121,7 +123,7 @@ def save_weights(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None
                 f"{name!r} is of {array.dtype}, which a {path.suffix} file cannot hold: convert it "
                 "to float32" + (" or save .safetensors" if path.suffix == ".npz" else "")
             )
-    with _replacing(path) as temporary:
+    with whole_files.replacing(path) as temporary:
         if path.suffix == ".npz":
             with open(temporary, "wb") as file:
                 np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
@@ -149,18 +151,6 @@ def _damaged(path: Path, error: object) -> ValueError:
     return ValueError(
         f"{path} is damaged or not a {path.suffix} file of weights ({error}): get it anew"
     )
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[str]:
-    """Gives the name of a file to write to, which becomes the one meant once all went well."""
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
 
 
 def _open_npz(path: Path) -> dict[str, StoredArray]:

@@ -1,5 +1,8 @@
 """ResNet-18 in plain PyTorch with torchvision's form and names: what ours is held to."""
 
+from typing import Any
+
+import pytest
 import torch  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
 
@@ -109,3 +112,12 @@ class SmallHead(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the logits of images whose channels come first."""
         return self.classifier(self.features(x).mean(dim=(2, 3)))
+
+
+def torchvision_models() -> Any:
+    """torchvision's, unless it is missing or does not fit the PyTorch that is installed."""
+    try:
+        from torchvision import models  # pyright: ignore[reportMissingImports]
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"torchvision cannot be imported: {error}")
+    return models

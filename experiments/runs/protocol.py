@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 
 from experiments.cli.options import Pair
-from jaxinit.types import PRNGKey
+from jaxinit.signatures import PRNGKey
 
 # The ten pairs of the validation half that the authors drew, in their order.
 VALIDATION_PAIRS: tuple[Pair, ...] = (

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from experiments.training.hyperparameters import Training
-from jaxinit.types import ParamsInitializer
+from jaxinit.signatures import ParamsInitializer
 
 
 @dataclasses.dataclass(frozen=True)

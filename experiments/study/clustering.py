@@ -7,10 +7,10 @@ from annotated_types import Ge
 
 from experiments.cli.options import Count, Settings, Several, check, one_of
 from jaxinit import distances
+from jaxinit.distances import Representative
 
 _FEWEST_CLUSTERED = 192  # slices of a layer: what a first layer of 64 filters has
-DISTANCES = ("euclidean", "fourier", "fourier_real", "cosine")
-DistanceName = Annotated[str, one_of(DISTANCES)]
+DistanceName = Annotated[str, one_of(distances.names())]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Clustering(Settings):
     # parts, as in the authors' program
     distances: Several[DistanceName] = ("euclidean", "fourier")
     # the filter that stands for a cluster: centroid (mean of its members), medoid (the member
-    # nearest its centre), member (a random one), inverse (the centre transformed back); auto:
-    # centroid, but member for fourier, whose clusters hold filters and their negatives alike, and
-    # inverse for fourier_real
-    representative: Literal["auto", "centroid", "medoid", "member", "inverse"] = "auto"
+    # nearest its centre), member (a random one), inverse (the centre transformed back); auto: that
+    # of the distance: centroid, but member for fourier, whose clusters hold filters and their
+    # negatives alike, and inverse for fourier_real
+    representative: Literal["auto", Representative] = "auto"
     # times that k-means starts anew; the best is kept
     restarts: Count = 3
     # slices of one layer that are clustered; where the models together have more, as many are drawn
@@ -40,8 +40,8 @@ class Clustering(Settings):
                 "choose centroid, medoid or member",
             )
 
-    def resolved(self, distance: str) -> str:
-        """How a cluster becomes a filter (`jaxinit.banks.REPRESENTATIVES` says what follows)."""
+    def resolved(self, distance: str) -> Representative:
+        """How a cluster becomes a filter (`jaxinit.distances.REPRESENTATIVES`: what follows)."""
         if self.representative != "auto":
             return self.representative
-        return {"fourier": "member", "fourier_real": "inverse"}.get(distance, "centroid")
+        return distances.get(distance).representative

@@ -14,9 +14,9 @@ from experiments.study.bank_cache import MEMBERS, BankCache
 from experiments.study.clustering import Clustering
 from experiments.training import networks
 from experiments.training.hyperparameters import Training
-from jaxinit import initializers
+from jaxinit import distances, initializers
 from jaxinit.layers import LiveTaps, Network
-from jaxinit.types import ParamsInitializer
+from jaxinit.signatures import ParamsInitializer
 
 _BOOTSTRAP = 4096  # real filters of each layer to draw from
 
@@ -139,7 +139,7 @@ class Ingredients:
             f"{count} source models",
         )
         chosen = representative or self._clustering.resolved(distance)
-        name, label = f"{distance}-k{k}", f"{starts.distance_label(distance)}, {k} cluster"
+        name, label = f"{distance}-k{k}", f"{distances.get(distance).label}, {k} cluster"
         label += "s" if k > 1 else ""
         if models is not None:
             name, label = f"{name}-m{models}", f"{label}, {models} models"

@@ -5,7 +5,7 @@ import jax
 from experiments.runs.variants import Variant
 from jaxinit import initializers
 from jaxinit.layers import Network
-from jaxinit.types import Params, PRNGKey
+from jaxinit.signatures import Params, PRNGKey
 
 _GABOR_SEED = 0
 
@@ -37,8 +37,3 @@ def gabor(layers: int, *, identical: bool = False) -> Variant:
 def layers_text(count: int) -> str:
     """Writes "1 layer" or "6 layers"."""
     return f"{count} layer{'s' if count > 1 else ''}"
-
-
-def distance_label(distance: str) -> str:
-    """Names a distance in figures and tables."""
-    return {"fourier_real": "Fourier (real part)"}.get(distance, distance.capitalize())

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-from jaxinit.types import PRNGKey
+from jaxinit.signatures import PRNGKey
 
 # Rotation by a uniform angle in ± this many degrees.
 MAX_DEGREES = 15.0

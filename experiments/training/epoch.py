@@ -14,7 +14,7 @@ from experiments.training import augmentation, dead_taps, networks
 from experiments.training.hyperparameters import Training
 from jaxinit import diagnostics, kernels
 from jaxinit.layers import Network
-from jaxinit.types import PRNGKey
+from jaxinit.signatures import PRNGKey
 
 _TOP = 5
 _EVALUATION_BATCH = 250

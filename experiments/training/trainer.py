@@ -20,7 +20,7 @@ from experiments.training.epoch import DeviceData, Split, State, init_state
 from experiments.training.hyperparameters import Training
 from experiments.training.run_log import Curves, RunLog
 from jaxinit.layers import Network
-from jaxinit.types import PRNGKey
+from jaxinit.signatures import PRNGKey
 
 _USABLE = 0.85  # of a device's memory: the rest is for what the compiler's account leaves out
 

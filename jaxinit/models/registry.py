@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from flax import linen
 from jax.typing import DTypeLike
 
+from jaxinit import choices
 from jaxinit.models import convolution, resnet, vgg
-from jaxinit.types import Symmetry
+from jaxinit.signatures import Symmetry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,5 +129,5 @@ def get(name: str) -> Architecture:
         (16, 32, 64)
     """
     if name not in _BY_NAME:
-        raise ValueError(f"network {name!r} is not known: choose one of {', '.join(_BY_NAME)}")
+        raise choices.unknown(f"network {name!r}", _BY_NAME)
     return _BY_NAME[name]

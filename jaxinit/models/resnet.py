@@ -5,8 +5,9 @@ from flax import linen
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from jaxinit import choices
 from jaxinit.models import convolution
-from jaxinit.models.layers import (
+from jaxinit.models.modules import (
     BatchNorm,
     Conv,
     at_least_float32,
@@ -15,7 +16,7 @@ from jaxinit.models.layers import (
     max_pool,
     uniform_fan_in,
 )
-from jaxinit.types import Symmetry
+from jaxinit.signatures import Symmetry
 
 __all__ = [
     "BatchNorm",
@@ -198,7 +199,7 @@ def ResNet18(
 def _check(network: ResNet) -> None:
     for field, known in (("block", _BLOCKS), ("stem", _STEMS), ("shortcut", _SHORTCUTS)):
         if (value := getattr(network, field)) not in known:
-            raise ValueError(f"{field} {value!r} is not known: choose one of {', '.join(known)}")
+            raise choices.unknown(f"{field} {value!r}", known)
     if len(network.stages) != len(network.widths):
         raise ValueError(
             f"stages {network.stages} and widths {network.widths} differ in length: "

@@ -8,9 +8,10 @@ from flax import linen
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from jaxinit import choices
 from jaxinit.models import convolution
-from jaxinit.models.layers import BatchNorm, Conv, at_least_float32, linear, max_pool
-from jaxinit.types import Symmetry
+from jaxinit.models.modules import BatchNorm, Conv, at_least_float32, linear, max_pool
+from jaxinit.signatures import Symmetry
 
 _HEADS = ("linear", "imagenet")
 _HIDDEN = 4096  # units of each hidden layer of torchvision's classifier
@@ -61,7 +62,7 @@ class VGG(linen.Module):
             ValueError: A head that is not known, or images that are too small.
         """
         if self.head not in _HEADS:
-            raise ValueError(f"head {self.head!r} is not known: choose one of {', '.join(_HEADS)}")
+            raise choices.unknown(f"head {self.head!r}", _HEADS)
         least = 2 ** len(self.stages)
         if min(images.shape[1:3]) < least:
             raise ValueError(

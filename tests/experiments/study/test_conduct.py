@@ -9,9 +9,10 @@ import pytest
 
 from experiments import clusters, evidence, report
 from experiments.runs import protocol
-from experiments.study import clustering, starts
+from experiments.study import starts
 from experiments.study.clustering import Clustering
 from experiments.study.presets import quick
+from jaxinit import distances
 
 TINY = (
     "--train-images-per-class", "4", "--test-images-per-class", "2", "--epochs", "1",
@@ -202,7 +203,7 @@ def test_the_paper_on_tiny_imagenet():
 
 
 def test_auto_representative():
-    chosen = {d: Clustering().resolved(d) for d in clustering.DISTANCES}
+    chosen = {d: Clustering().resolved(d) for d in distances.names()}
     assert chosen == {
         "euclidean": "centroid", "fourier": "member", "fourier_real": "inverse",
         "cosine": "centroid",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
-from jaxinit import kmeans
+from jaxinit import kmeans, point_blocks, seeding
 
 KEY = jax.random.key(0)
 
@@ -146,7 +146,7 @@ def test_weights_are_repeated_points():
 
 
 def test_blocks_do_not_show(monkeypatch):
-    monkeypatch.setattr(kmeans, "_BLOCK", 32)
+    monkeypatch.setattr(point_blocks, "BLOCK", 32)
     points = normal(97, 3)  # no other test has this many, so nothing is compiled for other blocks
     ours = kmeans.fit(KEY, points, 8, centers=points[:8], tolerance=0.0)
     theirs = sklearn_kmeans(8, init=points[:8], n_init=1, tol=0).fit(points)
@@ -159,7 +159,7 @@ def test_blocks_do_not_show(monkeypatch):
 
 
 def test_points_that_are_filled_up_are_not_looked_at(monkeypatch):
-    monkeypatch.setattr(kmeans, "_BLOCK", 64)
+    monkeypatch.setattr(point_blocks, "BLOCK", 64)
     points = normal(300, 3)
     filled = np.concatenate([points, np.full((1003, 3), 7, np.float32)])
     weights = (np.arange(1303) < 300).astype(np.float32)
@@ -168,7 +168,7 @@ def test_points_that_are_filled_up_are_not_looked_at(monkeypatch):
     np.testing.assert_allclose(long.centers, short.centers, atol=1e-5)
     np.testing.assert_array_equal(long.labels[:300], short.labels)
     np.testing.assert_array_equal(long.sizes, short.sizes)
-    assert int(kmeans._deal(jnp.asarray(filled), jnp.asarray(weights)).used) == 5
+    assert int(point_blocks.deal(jnp.asarray(filled), jnp.asarray(weights)).used) == 5
     # A point of weight 0 has a label like any other.
     nearest = np.square(np.asarray(long.centers) - 7).sum(1).argmin()
     assert np.all(np.asarray(long.labels[300:]) == nearest)
@@ -185,7 +185,7 @@ def in_turns(n: int) -> np.ndarray:
 @pytest.mark.parametrize("place", [in_a_row, in_turns])
 def test_the_sample_is_of_all_points(place, monkeypatch):
     """Sixteen blocks, of which the first four see seeding; eight places, far from each other."""
-    monkeypatch.setattr(kmeans, "_BLOCK", 128)
+    monkeypatch.setattr(point_blocks, "BLOCK", 128)
     n = 2044 if place is in_turns else 2046  # shapes of their own: nothing is compiled yet
     points = 10 * normal(8, 3, seed=1)[place(n)] + 0.01 * normal(n, 3)
     found = kmeans.fit(KEY, points, 8, restarts=4)
@@ -196,7 +196,7 @@ def test_the_sample_is_of_all_points(place, monkeypatch):
 
 
 def test_steps_on_a_sample_first_end_as_well(monkeypatch):
-    monkeypatch.setattr(kmeans, "_BLOCK", 512)
+    monkeypatch.setattr(point_blocks, "BLOCK", 512)
     points = normal(16_000, 9)
     ours = kmeans.fit(KEY, points, 10, restarts=10)
     theirs = sklearn_kmeans(10, n_init=10, random_state=0).fit(points)
@@ -234,8 +234,8 @@ def test_seeds_are_points_drawn_by_squared_distance():
     # ∝ distance²: from 0, 1 (1/10) or 3 (9/10). 3 is kept unless both are 1, as 3 is the better:
     # it leaves 1 and 1 leaves 4.
     points = jnp.array([[0.0], [1.0], [3.0]])
-    blocks = kmeans._deal(points, jnp.array([1.0, 1e-9, 1e-9]))  # so 0 is always the first
-    seeds = jax.vmap(lambda key: kmeans._seed(key, blocks, 2))(jax.random.split(KEY, 4000))
+    blocks = point_blocks.deal(points, jnp.array([1.0, 1e-9, 1e-9]))  # so 0 is always the first
+    seeds = jax.vmap(lambda key: seeding.seed(key, blocks, 2))(jax.random.split(KEY, 4000))
     assert np.all(np.asarray(seeds[:, 0]) == 0)
     ones = float((seeds[:, 1, 0] == 1).mean())
     assert set(np.unique(seeds[:, 1])) == {1.0, 3.0}
@@ -243,10 +243,10 @@ def test_seeds_are_points_drawn_by_squared_distance():
 
 
 def test_jit_and_vmap_change_nothing():
-    points, keys = jnp.asarray(normal(500, 9)), jax.random.split(KEY, 3)
+    points, keys = jnp.asarray(normal(500, 3)), jax.random.split(KEY, 2)
 
     def fit(key: jax.Array, points: jax.Array) -> kmeans.KMeansResult:
-        return kmeans.fit(key, points, 10)
+        return kmeans.fit(key, points, 4)
 
     compiled = jax.jit(fit)
     mapped = jax.vmap(fit, in_axes=(0, None))(keys, points)

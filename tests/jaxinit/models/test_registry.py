@@ -10,13 +10,15 @@ import optax
 import pytest
 
 from jaxinit import alignment, initializers, kernels, symmetry
+from jaxinit.alignment import permutations
 from jaxinit.models import registry, resnet, vgg
 from jaxinit.models import torch as torch_weights
 from tests import small
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "small_classifier")
-
 EVERY = pytest.mark.parametrize("name", registry.names())
+# One of each family takes a step as well: the others are the same code, with other numbers.
+FAMILIES = ("custom", "resnet20", "resnet50", "vgg11")
 CLASSES, HIDDEN = 7, 12
 RATE, DECAY = 1.0, 1e-2
 LAYERS = {
@@ -43,22 +45,6 @@ def small_classifier():
     torch_weights._layout.cache_clear()
 
 
-@pytest.fixture(scope="module")
-def torch() -> Any:
-    torch = pytest.importorskip("torch")
-    torch.set_num_threads(1)  # more of them wait for each other where cores are shared
-    return torch
-
-
-def torchvision_models() -> Any:
-    """torchvision's, unless it is missing or does not fit the PyTorch that is installed."""
-    try:
-        from torchvision import models  # pyright: ignore[reportMissingImports]
-    except (ImportError, RuntimeError) as error:
-        pytest.skip(f"torchvision cannot be imported: {error}")
-    return models
-
-
 def reference(torch: Any, name: str) -> Any:
     """PyTorch's network of this name."""
     from tests import torch_reference
@@ -68,7 +54,7 @@ def reference(torch: Any, name: str) -> Any:
         return torch_reference.CifarResNet(blocks[name], CLASSES)
     if name == "custom":
         return torch_reference.ResNet18(CLASSES, residual_first_stage=False)
-    models = torchvision_models()
+    models = torch_reference.torchvision_models()
     if name.startswith("vgg11"):
         network = models.vgg11_bn(num_classes=CLASSES, init_weights=False, dropout=0)
         if name == "vgg11":
@@ -98,8 +84,18 @@ def stirred(torch: Any, name: str) -> Any:
     return network
 
 
-def our_step(name: str, variables: Any, x: np.ndarray, y: np.ndarray) -> tuple[Any, Any, Any]:
-    """Logits by running statistics, and by the batch's; and the state dict after a step of SGD."""
+def a_batch(name: str) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(1)
+    size = 64 if name == "vgg11-imagenet" else 32
+    return rng.normal(size=(4, size, size, 3)), rng.integers(0, CLASSES, 4)
+
+
+def widened(variables: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), variables)
+
+
+def our_step(name: str, variables: Any, x: np.ndarray, y: np.ndarray) -> tuple[Any, Any]:
+    """Logits by the batch's statistics, and the state dict after a step of SGD."""
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         network: Any = registry.get(name).make(classes=CLASSES, dtype=jnp.float64)
 
@@ -115,32 +111,40 @@ def our_step(name: str, variables: Any, x: np.ndarray, y: np.ndarray) -> tuple[A
             params, stats = variables["params"], variables["batch_stats"]
             grads, (trained, stats) = jax.grad(loss_of, has_aux=True)(params, stats, x, y)
             params = jax.tree.map(lambda w, g: w - RATE * (g + DECAY * w), params, grads)
-            evaluated = network.apply(variables, x, train=False)
-            return evaluated, trained, {"params": params, "batch_stats": stats}
+            return trained, {"params": params, "batch_stats": stats}
 
-        wide = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), variables)
-        evaluated, trained, after = step(wide, jnp.asarray(x), jnp.asarray(y))
-        return np.asarray(evaluated), np.asarray(trained), torch_weights.to_torch(after)
+        trained, after = step(widened(variables), jnp.asarray(x), jnp.asarray(y))
+        return np.asarray(trained), torch_weights.to_torch(after)
 
 
 @EVERY
-def test_logits_and_a_step_are_pytorchs(torch, name):
+def test_logits_are_pytorchs(torch, name):
     """In float64, so that nothing but a mistake can part them."""
     theirs = stirred(torch, name)
-    before = {k: v.numpy().copy() for k, v in theirs.state_dict().items()}
-    rng = np.random.default_rng(1)
-    size = 64 if name == "vgg11-imagenet" else 32
-    x, y = rng.normal(size=(4, size, size, 3)), rng.integers(0, CLASSES, 4)
-    variables = torch_weights.from_torch(before, name)
-    evaluated, trained, after = our_step(name, variables, x, y)
-
-    images = torch.tensor(x.transpose(0, 3, 1, 2))
-    theirs.double()
+    variables = torch_weights.from_torch(
+        {k: v.numpy() for k, v in theirs.state_dict().items()}, name
+    )
+    x, _ = a_batch(name)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        network: Any = registry.get(name).make(classes=CLASSES, dtype=jnp.float64)
+        apply = jax.jit(lambda variables, x: network.apply(variables, x, train=False))
+        evaluated = np.asarray(apply(widened(variables), jnp.asarray(x)))
     with torch.no_grad():
-        expected = theirs.eval()(images).numpy()
+        expected = theirs.double().eval()(torch.tensor(x.transpose(0, 3, 1, 2))).numpy()
     np.testing.assert_allclose(evaluated, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_step_is_pytorchs(torch, name):
+    """In float64 likewise: the logits by the batch's statistics, and all that a step changes."""
+    theirs = stirred(torch, name)
+    before = {k: v.numpy().copy() for k, v in theirs.state_dict().items()}
+    x, y = a_batch(name)
+    trained, after = our_step(name, torch_weights.from_torch(before, name), x, y)
+
+    theirs.double()
     optimizer = torch.optim.SGD(theirs.parameters(), lr=RATE, weight_decay=DECAY)
-    logits = theirs.train()(images)
+    logits = theirs.train()(torch.tensor(x.transpose(0, 3, 1, 2)))
     torch.nn.functional.cross_entropy(logits, torch.tensor(y)).backward()
     optimizer.step()
     expected = logits.detach().numpy()
@@ -219,7 +223,7 @@ def test_permuting_leaves_the_function_as_it_was(name):
 
 @EVERY
 def test_every_array_is_in_the_symmetry(name):
-    arrays = alignment._flat(shapes_of(name))
+    arrays = permutations.flat(shapes_of(name))
     symmetry = registry.get(name).symmetry()
     head = "fc3" if name == "vgg11-imagenet" else "fc"
     assert set(arrays) - set(symmetry) == {f"params/{head}/bias"}
@@ -233,28 +237,6 @@ def test_only_channels_within_blocks_are_free_where_shortcuts_have_no_weights():
     bottlenecks = registry.get("resnet50").symmetry()
     assert bottlenecks["params/layer1_0/shortcut_conv/kernel"] == (None, None, "conv1", "stage1")
     assert bottlenecks["params/layer1_1/conv1/kernel"][2:] == ("stage1", "layer1_1/conv1")
-
-
-def test_the_whole_vgg_is_torchvisions(torch, monkeypatch):
-    """Its classifier of 120 million parameters: names and shapes alone."""
-    models = torchvision_models()
-    monkeypatch.setattr(vgg, "_HIDDEN", 4096)
-    torch_weights._layout.cache_clear()
-    layout = torch_weights._layout("vgg11-imagenet")
-    torch_weights._layout.cache_clear()
-    with torch.device("meta"):
-        theirs = models.vgg11_bn().state_dict()
-    ours = {name: place.torch_shape(1000) for name, place in layout.items()}
-    shapes = {k: tuple(v.shape) for k, v in theirs.items() if not k.endswith("tracked")}
-    assert ours == shapes
-
-
-@pytest.mark.parametrize("size", [1, 2, 5, 7, 9, 14])
-def test_adaptive_pooling_is_pytorchs(torch, size):
-    x = np.random.default_rng(0).normal(size=(2, size, size + 1, 3)).astype(np.float32)
-    theirs = torch.nn.functional.adaptive_avg_pool2d(torch.tensor(x.transpose(0, 3, 1, 2)), 7)
-    ours = vgg.adaptive_average_pool(jnp.asarray(x), 7)
-    np.testing.assert_allclose(ours, theirs.numpy().transpose(0, 2, 3, 1), atol=1e-6)
 
 
 def test_what_is_not_known_is_refused():

@@ -545,10 +545,12 @@ def test_a_kernel_of_pytorch_in_a_bare_initializer_is_refused():
 
 
 def test_our_batch_norm_scales_of_zero_stay():
-    module = jaxinit.ResNet18(classes=2)
-    params = module.init(KEY, jnp.zeros((1, 32, 32, 3)), train=False)["params"]
-    params["layer1_0"]["bn2"]["scale"] = jnp.zeros(64)
-    params["bn1"]["scale"] = jnp.full(64, 3.0)
+    module = resnet.ResNet(2, stages=(1,), widths=(8,))
+    x = jnp.zeros((1, 8, 8, 3))
+    shapes = jax.eval_shape(lambda key: module.init(key, x, train=False), KEY)["params"]
+    params = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), shapes)
+    params["layer1_0"]["bn2"]["scale"] = jnp.zeros(8)
+    params["bn1"]["scale"] = jnp.full(8, 3.0)
     made = jaxinit.default()(KEY, params)
     assert not made["layer1_0"]["bn2"]["scale"].any()
     assert bool((made["bn1"]["scale"] == 1).all())

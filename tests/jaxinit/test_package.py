@@ -1,4 +1,4 @@
-"""What an import of the library brings with it, and which tests are the library's own."""
+"""What an import of the library brings with it, and what it says of itself."""
 
 import importlib.metadata
 import importlib.resources
@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import jaxinit
-from tests import library
 
 
 def imported(statement: str) -> set[str]:
@@ -32,9 +31,3 @@ def test_what_the_library_says_of_itself():
     for name in jaxinit.__all__:
         assert hasattr(jaxinit, name)
     assert jaxinit.alignment.resnet18()
-
-
-def test_tests_are_the_librarys_own_where_nothing_that_they_import_is_the_experiments():
-    names = {path.name for path in library.modules()}
-    assert {"test_banks.py", "test_controls.py", "test_package.py", "test_resnet.py"} <= names
-    assert not {"test_data.py", "test_pictures.py", "test_sweep.py"} & names

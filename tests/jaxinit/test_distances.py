@@ -100,3 +100,18 @@ def test_jit_changes_nothing(name):
 def test_an_unknown_distance_is_told_the_known_ones():
     with pytest.raises(ValueError, match=r"'l1' is not known.*euclidean, fourier, fourier_real"):
         distances.get("l1")
+
+
+def test_every_distance_says_what_figures_call_it_and_what_suits_it():
+    assert distances.names() == tuple(REFERENCES)
+    found = {name: distances.get(name) for name in distances.names()}
+    assert [own.label for own in found.values()] == [
+        *("Euclidean", "Fourier", "Fourier (real part)", "Cosine")
+    ]
+    assert {name: own.representative for name, own in found.items()} == {
+        "euclidean": "centroid",
+        "fourier": "member",
+        "fourier_real": "inverse",
+        "cosine": "centroid",
+    }
+    assert {own.representative for own in found.values()} <= set(distances.REPRESENTATIVES)

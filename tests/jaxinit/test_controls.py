@@ -5,23 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxinit import banks, controls, diagnostics, initializers, kernels
+from jaxinit import controls, initializers, kernels
 from tests import small
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 LIVE = {"layer2_0/conv2": (slice(1, 2), slice(1, 3))}
 LAST = "layer2_0/conv2"
-
-
-@pytest.fixture(scope="module")
-def params():
-    return small.few_layers()
-
-
-@pytest.fixture(scope="module")
-def bank(params):
-    return small.bank_for(params)
 
 
 def test_norms_are_the_references_and_directions_the_initialisers(bank, params):
@@ -158,55 +147,3 @@ def test_bad_input_gets_a_sentence(bank, params):
         controls.gaussian(bank)(jax.random.key(0), other)
     with pytest.raises(ValueError, match="'conv9' is not in the network"):
         controls.shuffled(bank, ["conv9"])(jax.random.key(0), params)
-
-
-def test_norms_of_kernels(params):
-    norms = diagnostics.kernel_norms(params, live=LIVE)
-    assert list(norms) == list(small.layer_names(params))
-    kernel = np.asarray(small.get_kernel(params, LAST))
-    assert float(norms[LAST]) == pytest.approx(np.sqrt((kernel[1:2, 1:3] ** 2).sum()))
-    assert list(diagnostics.kernel_norms(params, layers=2)) == list(small.layer_names(params)[:2])
-
-
-@pytest.mark.parametrize("step", [1.0, 1e-4])
-def test_angles_are_those_of_float64_however_small(params, step):
-    rng = np.random.default_rng(3)
-    kernel = np.asarray(small.get_kernel(params, LAST), np.float64)
-    moved = (3 * (kernel + step * rng.normal(size=kernel.shape))).astype(np.float32)
-    after = small.set_kernels(params, {LAST: jnp.asarray(moved)})
-    for live in (None, LIVE):
-        taps = (slice(None), slice(None)) if live is None else live[LAST]
-        one, other = kernel[taps].ravel(), moved[taps].ravel().astype(np.float64)
-        cosine = one @ other / (np.linalg.norm(one) * np.linalg.norm(other))
-        angles = diagnostics.kernel_angles(params, after, live=live)
-        assert float(angles[LAST]) == pytest.approx(np.degrees(np.arccos(cosine)), rel=1e-3)
-        assert float(angles["conv1"]) == 0
-
-
-def test_opposite_kernels_and_those_of_zeros_have_an_angle(params):
-    opposite = jax.tree.map(jnp.negative, params)
-    angles = diagnostics.kernel_angles(params, opposite, layers=1)
-    assert {name: float(a) for name, a in angles.items()} == {"conv1": 180.0}
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    assert float(diagnostics.kernel_angles(params, zeros)["conv1"]) == 0
-
-
-def test_a_bank_of_live_taps_alone(params):
-    """What met no data neither decides the clusters nor is drawn."""
-    rng = np.random.default_rng(4)
-    kernel = rng.normal(0, 1, (3, 3, 16, 16)).astype(np.float32)
-    kernel[1, 1] = np.where(rng.random((16, 16)) < 0.5, -0.3, 0.3)
-    model = {"conv1": {"kernel": jnp.asarray(kernel)}}
-    centre = {"conv1": (slice(1, 2), slice(1, 2))}
-    bank = banks.fit(jax.random.key(0), [model], clusters=2, live=centre)
-    found = np.asarray(bank.filters["conv1"])[:, 0]
-    np.testing.assert_allclose(np.sort(found[:, 4]), [-0.3, 0.3], atol=1e-6)
-    assert not np.delete(found, 4, axis=1).any()
-    bank = banks.fit(
-        jax.random.key(0), [model], clusters=2, live=centre, distance="fourier_real",
-        representative="inverse",
-    )  # fmt: skip
-    assert not np.delete(np.asarray(bank.filters["conv1"])[:, 0], 4, axis=1).any()
-    bank = banks.fit(jax.random.key(0), [model], clusters=2)
-    blind = np.asarray(bank.filters["conv1"])[:, 0]
-    assert np.abs(blind[:, 4]).max() < 0.15  # the others' noise averages the centre away

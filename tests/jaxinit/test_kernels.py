@@ -109,3 +109,25 @@ def test_usual_shapes_pass(shape):
 def test_shapes_of_another_rank_are_refused():
     with pytest.raises(ValueError, match="choose 2-D convolutions"):
         kernels.check_channels_last((3, 4, 8))
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class Twins:
+    """A node that holds two leaves under one name, once as a key and once as an attribute."""
+
+    def __init__(self, one, other):
+        self.both = (one, other)
+
+    def tree_flatten_with_keys(self):
+        keys = jax.tree_util.DictKey("a"), jax.tree_util.GetAttrKey("a")
+        return tuple(zip(keys, self.both, strict=True)), None
+
+    @classmethod
+    def tree_unflatten(cls, _, children):
+        return cls(*children)
+
+
+def test_two_leaves_of_one_path_are_refused():
+    tree = {"conv": Twins(jnp.zeros((3, 3, 1, 1)), jnp.ones((3, 3, 1, 1)))}
+    with pytest.raises(ValueError, match="two leaves of the tree have the path 'conv/a': rename"):
+        kernels.put(tree, {Place(("conv", "a"), ()): jnp.ones((3, 3, 1, 1))})

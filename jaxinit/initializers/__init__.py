@@ -1,0 +1,39 @@
+"""The paper's initialisers, as pure functions, and how they compose.
+
+Two kinds: an `Initializer` makes one kernel, `(key, shape, dtype) → array`, and fits
+`kernel_init=` of any Flax module; a `ParamsInitializer` maps a tree of parameters to another,
+`(key, params, network=network) → params`, so it knows which layer it fills. All can be jitted, and
+vmapped over keys; `functools.partial(init, network=network)` is a function of key and params alone.
+"""
+
+from jaxinit.initializers.composition import (
+    chain,
+    changed,
+    fill_layers,
+    per_layer,
+    run,
+    scaled,
+    unchanged,
+)
+from jaxinit.initializers.defaults import default
+from jaxinit.initializers.from_banks import clustered, clustered_kernel, from_bank
+from jaxinit.initializers.from_formula import gabor, recommended
+from jaxinit.initializers.from_networks import pretrained, whole_filters
+
+__all__ = [
+    "chain",
+    "changed",
+    "clustered",
+    "clustered_kernel",
+    "default",
+    "fill_layers",
+    "from_bank",
+    "gabor",
+    "per_layer",
+    "pretrained",
+    "recommended",
+    "run",
+    "scaled",
+    "unchanged",
+    "whole_filters",
+]

@@ -1,0 +1,141 @@
+"""Starts taken from trained networks: all they are, or filters drawn whole."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxinit import banks, kernels, trees
+from jaxinit import layers as network_layers
+from jaxinit.initializers.composition import fill_layers
+from jaxinit.layers import Layer, Layers, Network
+from jaxinit.signatures import Params, ParamsInitializer, PRNGKey
+from jaxinit.trees import Path
+
+
+def pretrained(source: Params, layers: Layers = None) -> ParamsInitializer:
+    """Starts from a trained network as it is.
+
+    Args:
+        source: Parameters of the trained network, in a tree of the same paths. With `layers=None`
+            every leaf is taken, except the network's last linear layer if it has another number of
+            classes, which keeps its start.
+        layers: Only these convolutions' kernels are taken.
+
+    Raises:
+        ValueError: The source lacks a parameter or has another shape there (when applied).
+    """
+    if not jax.tree_util.tree_leaves(source) or isinstance(source, str):
+        raise ValueError("pretrained needs the parameters of a network: a tree of arrays")
+    if layers is not None:
+        return fill_layers(lambda key, layer, kernel: _same_shape(source, layer, kernel), layers)
+
+    def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
+        del key
+        with_paths, structure = jax.tree_util.tree_flatten_with_path(params)
+        given = trees.leaves(source)
+        paths = [trees.plain_path(path) for path, _ in with_paths]
+        if set(paths) != set(given):
+            odd = sorted("/".join(map(str, p)) for p in set(paths) ^ set(given))
+            raise ValueError(
+                f"the pretrained parameters are of another network: {odd[0]} is in one of the "
+                "trees alone; load a checkpoint of the same architecture"
+            )
+        head = _head_module(params, network)
+        taken = [
+            _take(path, leaf, given[path], head)
+            for path, (_, leaf) in zip(paths, with_paths, strict=True)
+        ]
+        return jax.tree_util.tree_unflatten(structure, taken)
+
+    return init
+
+
+def _head_module(params: Params, network: Network | None) -> Path | None:
+    """The path of the last linear layer's module, as far as it is known."""
+    try:
+        head = network_layers.of(params, network).head
+    except ValueError:
+        if network is not None:
+            raise
+        return None
+    return None if head is None else trees.module(head.path)
+
+
+def _take(path: Path, target: Any, value: Any, head: Path | None) -> Any:
+    if not hasattr(target, "shape"):
+        return target
+    if tuple(target.shape) == tuple(value.shape):
+        return kernels.like(jnp.asarray(value), target)
+    if head is not None and trees.module(path) == head:
+        return target
+    raise ValueError(
+        f"pretrained {'/'.join(map(str, path))} has shape {tuple(value.shape)}, the network needs "
+        f"{tuple(target.shape)}: load a checkpoint of the same architecture"
+        + ("" if head is not None else ", or give network=jaxinit.trace(…) to spare its head")
+    )
+
+
+def _same_shape(source: Params, layer: Layer, kernel: Array) -> Array:
+    value = _source_kernel(source, layer, "the pretrained network")
+    if value.shape != kernel.shape:
+        raise ValueError(
+            f"pretrained layer {layer.name} has shape {value.shape}, the network needs "
+            f"{kernel.shape}; load a checkpoint of the same architecture"
+        )
+    return value.astype(kernel.dtype)
+
+
+def _source_kernel(source: Params, layer: Layer, whose: str) -> Array:
+    try:
+        return kernels.get(source, layer)
+    except ValueError:
+        raise ValueError(
+            f"{whose} has no layer {layer.name}: give one of the same architecture, or other layers"
+        ) from None
+
+
+def whole_filters(sources: Params | Iterable[Params], layers: Layers = None) -> ParamsInitializer:
+    """Draws each output channel's filter whole, with all its input channels, from trained networks.
+
+    Input channels mean the same in all networks only in the first layer, where colours are; deeper,
+    a filter meets other inputs than it was trained with, unless the networks are aligned first
+    (`jaxinit.alignment`).
+
+    Args:
+        sources: Parameters of trained networks, or of one. Any that NumPy makes arrays of do.
+        layers: Which convolutions (see `Network.select`); None means all main layers.
+
+    Raises:
+        ValueError: There are no sources, or one lacks a layer or has another shape there than the
+            network but for the output channels (when applied).
+
+    Example:
+        >>> source = {"conv1": {"kernel": jnp.ones((3, 3, 2, 5))}}
+        >>> params = {"conv1": {"kernel": jnp.zeros((3, 3, 2, 4))}}
+        >>> made = whole_filters([source])(jax.random.key(0), params)
+        >>> float(made["conv1"]["kernel"].sum())
+        72.0
+    """
+    sources = banks.listed(sources)
+    if not sources:
+        raise ValueError("whole_filters needs at least one trained network")
+
+    def make(key: PRNGKey, layer: Layer, kernel: Array) -> Array:
+        own = [
+            _source_kernel(source, layer, f"source {index}").astype(kernel.dtype)
+            for index, source in enumerate(sources)
+        ]
+        for index, one in enumerate(own):
+            if one.shape[:-1] != kernel.shape[:-1]:
+                raise ValueError(
+                    f"layer {layer.name} has shape {one.shape} in source {index}, the network "
+                    f"needs {kernel.shape}, of which only the last may differ"
+                )
+        everything = jnp.concatenate(own, axis=-1)
+        chosen = jax.random.randint(key, kernel.shape[-1:], 0, everything.shape[-1], jnp.int32)
+        return everything[..., chosen]
+
+    return fill_layers(make, layers)

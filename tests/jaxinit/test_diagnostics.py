@@ -1,0 +1,44 @@
+"""Norms and angles of kernels."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxinit import diagnostics
+from tests import small
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+LIVE = {"layer2_0/conv2": (slice(1, 2), slice(1, 3))}
+LAST = "layer2_0/conv2"
+
+
+def test_norms_of_kernels(params):
+    norms = diagnostics.kernel_norms(params, live=LIVE)
+    assert list(norms) == list(small.layer_names(params))
+    kernel = np.asarray(small.get_kernel(params, LAST))
+    assert float(norms[LAST]) == pytest.approx(np.sqrt((kernel[1:2, 1:3] ** 2).sum()))
+    assert list(diagnostics.kernel_norms(params, layers=2)) == list(small.layer_names(params)[:2])
+
+
+@pytest.mark.parametrize("step", [1.0, 1e-4])
+def test_angles_are_those_of_float64_however_small(params, step):
+    rng = np.random.default_rng(3)
+    kernel = np.asarray(small.get_kernel(params, LAST), np.float64)
+    moved = (3 * (kernel + step * rng.normal(size=kernel.shape))).astype(np.float32)
+    after = small.set_kernels(params, {LAST: jnp.asarray(moved)})
+    for live in (None, LIVE):
+        taps = (slice(None), slice(None)) if live is None else live[LAST]
+        one, other = kernel[taps].ravel(), moved[taps].ravel().astype(np.float64)
+        cosine = one @ other / (np.linalg.norm(one) * np.linalg.norm(other))
+        angles = diagnostics.kernel_angles(params, after, live=live)
+        assert float(angles[LAST]) == pytest.approx(np.degrees(np.arccos(cosine)), rel=1e-3)
+        assert float(angles["conv1"]) == 0
+
+
+def test_opposite_kernels_and_those_of_zeros_have_an_angle(params):
+    opposite = jax.tree.map(jnp.negative, params)
+    angles = diagnostics.kernel_angles(params, opposite, layers=1)
+    assert {name: float(a) for name, a in angles.items()} == {"conv1": 180.0}
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    assert float(diagnostics.kernel_angles(params, zeros)["conv1"]) == 0
