@@ -110,7 +110,7 @@ def their_seconds(
     torch: Any, transforms: Any, dataset: Dataset, epochs: int, workers: int
 ) -> float:
     """Times some epochs of one run; returns the seconds of one epoch, with its test."""
-    from tests import torch_reference
+    from benchmarks import torch_reference
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = torch_reference.ResNet18(CLASSES).to(device)

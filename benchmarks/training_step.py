@@ -96,7 +96,7 @@ def torch_epoch(
     torch: Any, images: np.ndarray, labels: np.ndarray, settings: Training
 ) -> Callable[[], None]:
     """Returns the same epoch in eager PyTorch."""
-    from tests import torch_reference
+    from benchmarks import torch_reference
 
     torch.manual_seed(0)
     network = torch_reference.ResNet18(CLASSES).train()

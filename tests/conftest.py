@@ -1,6 +1,5 @@
 """Every test runs under strict dtype and rank promotion, with shapes and types checked."""
 
-import importlib.util
 import os
 
 # Before JAX starts: a GPU would have other roundings.
@@ -13,9 +12,6 @@ with install_import_hook("jaxinit", "beartype.beartype"):
 
 import jax
 import pytest
-
-# Doctests are looked for in every module, and this one needs PyTorch, which is not required.
-collect_ignore = [] if importlib.util.find_spec("torch") else ["torch_reference.py"]
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

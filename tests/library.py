@@ -2,7 +2,8 @@
 
     python -m tests.library FOLDER
 
-They are the folder `tests/jaxinit`, which imports no more of the checkout than this and `jaxinit`.
+They are the folder `tests/jaxinit`, which imports no more of the checkout than this, `jaxinit`, and
+PyTorch's networks from the benchmarks.
 """
 
 import shutil
@@ -11,7 +12,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 FOLDER = "jaxinit"
-SHARED = ("__init__.py", "conftest.py", "small.py", "torch_reference.py")
+SHARED = ("__init__.py", "conftest.py", "small.py")
+REFERENCE = ("__init__.py", "torch_reference.py")  # of the benchmarks
 
 
 def copy(folder: Path) -> None:
@@ -20,6 +22,9 @@ def copy(folder: Path) -> None:
     shutil.copytree(HERE / FOLDER, folder / "tests" / FOLDER, ignore=left_out)
     for name in SHARED:
         shutil.copy(HERE / name, folder / "tests")
+    (folder / "benchmarks").mkdir()
+    for name in REFERENCE:
+        shutil.copy(HERE.parent / "benchmarks" / name, folder / "benchmarks")
     shutil.copy(HERE.parent / "pyproject.toml", folder)
 
 

@@ -1,9 +1,13 @@
 """Says how far a long job is, and honestly how long it still takes."""
 
+import atexit
 import sys
 import time
 from collections.abc import Sequence
 from typing import TextIO
+
+import rich.console
+import rich.progress
 
 from experiments.cli import processes
 
@@ -12,7 +16,7 @@ _QUIET_SECONDS = 20.0
 
 
 class Progress:
-    """Counts epochs of runs, on one rewritten line of a terminal or on plain lines elsewhere.
+    """Counts epochs of runs: a bar on a terminal, below a line for each run; plain lines elsewhere.
 
     Args:
         total: Work of all epochs of all runs that are still to be trained, in any unit.
@@ -22,7 +26,7 @@ class Progress:
     def __init__(self, total: float, stream: TextIO | None = None) -> None:
         self._total = total
         self._stream = sys.stderr if stream is None else stream
-        self._rewrite = self._stream.isatty()
+        self._bar = _Bar(self._stream) if self._stream.isatty() else None
         self._done = 0.0
         self._first: tuple[float, float] | None = None  # when the first epoch was done, its work
         self._said = time.monotonic()
@@ -41,25 +45,47 @@ class Progress:
         now = time.monotonic()
         # The first epoch says nothing of the others: it took the compilation, too.
         self._first = self._first or (now, self._done)
-        if not (self._rewrite or epoch == epochs or now - self._said > _QUIET_SECONDS):
-            return
         if not processes.is_first():
             return
-        self._said = now
+        share = self._done / self._total
         mean = sum(accuracies) / len(accuracies)
-        text = (
-            f"[{100 * self._done / self._total:3.0f} %] {label}: epoch {epoch}/{epochs}, "
-            f"validation accuracy {mean:.1f} %"
-        )
+        text = f"{label}: epoch {epoch}/{epochs}, validation accuracy {mean:.1f} %"
         if self._first != (now, self._done):
             seconds, done = now - self._first[0], self._done - self._first[1]
             text += f", about {clock(seconds / done * (self._total - self._done))} left"
-        if self._rewrite:
-            end = "\n" if epoch == epochs else ""
-            self._stream.write(f"\r\x1b[K{text}{end}")
-        else:
-            self._stream.write(f"{text}\n")
-        self._stream.flush()
+        if self._bar is not None:
+            self._bar.show(share, text, finished=epoch == epochs)
+        elif epoch == epochs or now - self._said > _QUIET_SECONDS:
+            self._said = now
+            self._stream.write(f"[{100 * share:3.0f} %] {text}\n")
+            self._stream.flush()
+
+
+class _Bar:
+    """A bar of rich's at the foot of a terminal, which other lines are written above."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._rich = rich.progress.Progress(
+            rich.progress.TextColumn("{task.percentage:3.0f} %"),
+            rich.progress.BarColumn(bar_width=20),
+            rich.progress.TextColumn("{task.description}", markup=False),
+            console=rich.console.Console(file=stream),
+            transient=True,
+        )
+        self._task = self._rich.add_task("", total=1.0)
+
+    def show(self, share: float, text: str, *, finished: bool) -> None:
+        """Moves the bar, and leaves a line where a run has finished."""
+        if not self._rich.live.is_started:
+            self._rich.start()
+            atexit.register(self._rich.stop)  # however the program ends, the cursor comes back
+        self._rich.update(self._task, completed=share, description=text)
+        if finished:
+            self._rich.console.print(
+                f"[{100 * share:3.0f} %] {text}", markup=False, highlight=False
+            )
+        if share >= 1:
+            self._rich.stop()
 
 
 def clock(seconds: float) -> str:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from experiments.cli.errors import UserError
-from experiments.cli.progress import Progress, clock
 from experiments.data.tasks import check_pairs, pair_task
 from experiments.records import store
 from experiments.runs import protocol, runner, source_checkpoints
@@ -271,21 +270,6 @@ def test_an_output_folder_that_is_a_file_gets_a_sentence(dataset, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to the output folder"):
         make_runner(dataset, tmp_path / "file").run()
-
-
-def test_progress_counts_to_the_end(capsys):
-    progress = Progress(4)
-    progress.epoch("a", 1, 2, [10.0, 20.0])
-    progress.epoch("a", 2, 2, [30.0, 40.0])
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("[100 %] a: epoch 2/2, validation accuracy 35.0 %, about 0 s left")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(41.4, "41 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
-)
-def test_clock(seconds, text):
-    assert clock(seconds) == text
 
 
 def test_settings_hash_is_of_json(dataset, tmp_path):

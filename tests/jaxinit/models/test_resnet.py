@@ -28,7 +28,7 @@ def stepping():
 @pytest.fixture(scope="module")
 def make_pair(torch):
     """Makes a PyTorch network whose batch norms are not trivial, and our variables of the same."""
-    from tests import torch_reference
+    from benchmarks import torch_reference
 
     def make(residual_first_stage=True):
         torch.manual_seed(0)
@@ -268,7 +268,7 @@ def test_convolutions_start_normal_with_fan_out(start):
 
 @pytest.mark.parametrize("name", ["conv1", "layer1_0/conv1", "layer2_0/shortcut_conv", "fc"])
 def test_start_is_distributed_as_pytorchs(torch, start, name):
-    from tests import torch_reference
+    from benchmarks import torch_reference
 
     torch.manual_seed(1)
     theirs = torch_weights.from_torch(torch_reference.ResNet18(10).state_dict())["params"]

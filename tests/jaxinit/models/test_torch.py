@@ -52,7 +52,7 @@ def test_axes_by_hand(variables, state):
 
 def test_names_are_those_that_pytorch_reads(state):
     torch = pytest.importorskip("torch")
-    from tests import torch_reference
+    from benchmarks import torch_reference
 
     network = torch_reference.ResNet18(7)
     network.load_state_dict({name: torch.from_numpy(v) for name, v in state.items()})

@@ -12,9 +12,12 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 def test_the_whole_vgg_is_torchvisions(torch):
     """Its classifier of 120 million parameters: names and shapes alone."""
-    from tests import torch_reference
+    from benchmarks import torch_reference
 
-    models = torch_reference.torchvision_models()
+    try:
+        models = torch_reference.torchvision_models()
+    except ImportError as error:
+        pytest.skip(str(error))
     torch_weights._layout.cache_clear()
     layout = torch_weights._layout("vgg11-imagenet")
     torch_weights._layout.cache_clear()

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import pytest
 import torch  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
 
@@ -115,9 +114,13 @@ class SmallHead(nn.Module):
 
 
 def torchvision_models() -> Any:
-    """torchvision's, unless it is missing or does not fit the PyTorch that is installed."""
+    """Torchvision's.
+
+    Raises:
+        ImportError: It is missing, or does not fit the PyTorch that is installed.
+    """
     try:
         from torchvision import models  # pyright: ignore[reportMissingImports]
-    except (ImportError, RuntimeError) as error:
-        pytest.skip(f"torchvision cannot be imported: {error}")
+    except RuntimeError as error:
+        raise ImportError(f"torchvision cannot be imported: {error}") from error
     return models
