@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments.cli.errors import UserError
-from experiments.records import files, run_record, store
+from experiments.records import files, run_record, schema, store
 from experiments.records.run_record import RunRecord
 
 ROOT = Path(__file__).parents[3]
@@ -37,8 +37,9 @@ def record(variant="random", seed=0, value=50.0):
     )
 
 
-def test_the_schema_is_one():
+def test_the_schema_is_one_and_that_of_the_model():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    assert schema.FILE.read_text(encoding="utf-8") == schema.text(), "run the module"
     assert SCHEMA["properties"]["schema_version"]["const"] == files.SCHEMA_VERSION
 
 
@@ -59,9 +60,11 @@ def test_recorded_results_are_as_the_schema_says():
     [
         {"schema_version": 2},
         {"experiment": 3},
+        {"task": "a.b"},
         {"variant": "../x"},
         {"seed": "0"},
         {"settings": {}},
+        {"settings": {"data_set": "cifar100", "protocol": "other"}},
         {"curves": {"train_loss": [1.0]}},
         {"curves": {name: ["1"] for name in (*run_record.METRICS, "learning_rate")}},
         {"stopped": 1},

@@ -63,7 +63,7 @@ def test_summary_file(tmp_path):
     assert random["lr_list"] == [pytest.approx(0.1)] * 2
     assert [r["date"] for r in random["runs"]] == ["day 0", "day 1"]
     assert random["runs"][1]["curves"]["val_acc_top1"] == [12.0, 20.0]
-    assert random["runs"][1]["settings"] == {"initializer": "random"}
+    assert random["runs"][1]["settings"] == {"initializer": {"kind": "random"}}
     clustered = data["variants"]["k3"]
     assert (clustered["n"], clustered["stopped"]) == (0, 1)
     assert clustered["mean"]["val_loss"] == [None, None]
