@@ -144,13 +144,13 @@ def has_runs(folder: Path | str) -> bool:
 def read_all(folder: Path | str, experiment: str | None = None) -> list[RunRecord]:
     """Reads all runs of a folder, or those of one experiment, in the order of their names."""
     files = sorted((Path(folder) / "runs").glob("*.json"))
-    found = {**_archived(folder), **{file.name: read(file) for file in files}}
+    found = {**archived(folder), **{file.name: read(file) for file in files}}
     records = [found[name] for name in sorted(found)]
     return [r for r in records if experiment in (None, r.experiment)]
 
 
-def _archived(folder: Path | str) -> Mapping[str, RunRecord]:
-    """The runs of a finished study, by the names that their files had."""
+def archived(folder: Path | str) -> Mapping[str, RunRecord]:
+    """Reads the lines of `runs.jsonl`, in their order, by the names of their runs' files."""
     file = lines(folder).resolve()
     try:
         known = file.stat()
@@ -198,8 +198,8 @@ def find(
             record, where = read(file), file
             break
     if record is None:
-        archived = _archived(folder)
-        record = next((archived[file.name] for file in files if file.name in archived), None)
+        known = archived(folder)
+        record = next((known[file.name] for file in files if file.name in known), None)
         where = lines(folder)
     if record is None:
         return None
@@ -231,7 +231,7 @@ def neighbours(folder: Path | str) -> dict[str, RunRecord]:
 
     for file in sorted(beside.glob("*/runs.jsonl")):
         with contextlib.suppress(UserError):
-            for record in _archived(file.parent).values():
+            for record in archived(file.parent).values():
                 add(record)
     for file in sorted(beside.glob("*/runs/*.json")):
         with contextlib.suppress(UserError):
