@@ -118,13 +118,14 @@ def find(results: Path, experiment: str) -> Found | None:
 def _file(results: Path, experiment: str) -> Path | None:
     """Finds an experiment's summary, or the `study.json` that its finished study has instead."""
     names = [experiment, *(old for old, new in FORMER.items() if new == experiment)]
-    stems = [f"{name}{suffix}.json" for name in names for suffix in ("", "-procedural")]
-    files = sorted(
-        {file for stem in stems for at in ("", "*/") for file in results.glob(at + stem)}
-    )
-    if not files:
-        studies = [*results.glob(summaries.STUDY), *results.glob(f"*/{summaries.STUDY}")]
-        files = [file for file in sorted(studies) if summaries.experiment_in(file) in names]
+    files: list[Path] = []
+    for folder in (results, *sorted(results.glob("*/"))):
+        stems = (f"{name}{suffix}.json" for name in names for suffix in ("", "-procedural"))
+        summary = [folder / stem for stem in stems if (folder / stem).is_file()]
+        study = folder / summaries.STUDY
+        if not summary and study.is_file() and summaries.experiment_in(study) in names:
+            summary = [study]
+        files += summary
     if len(files) > 1:
         listed = ", ".join(str(file) for file in files)
         raise UserError(f"{experiment} was run several times ({listed}): give the folder of one")

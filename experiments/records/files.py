@@ -34,7 +34,12 @@ def plain(value: Any) -> JSON:
 
 def write_json(data: JSON, target: Path) -> Path:
     """Writes a file as `write_text`; NaN and infinity become null."""
-    return write_text(json.dumps(plain(data), allow_nan=False, ensure_ascii=False) + "\n", target)
+    return write_text(json_line(data), target)
+
+
+def json_line(data: JSON) -> str:
+    """Returns the data as one line of JSON; NaN and infinity become null."""
+    return json.dumps(plain(data), allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def write_text(text: str, target: Path) -> Path:

@@ -83,10 +83,14 @@ def _write_run(record: RunRecord, folder: Path) -> Path:
     procedural = run_record.is_procedural([record])
     if not processes.is_first():
         return path(*names, procedural=procedural)
-    data = {"schema_version": SCHEMA_VERSION} | dataclasses.asdict(record)
-    written = write_json(data, path(*names, procedural=procedural))
+    written = write_json(as_json(record), path(*names, procedural=procedural))
     path(*names, procedural=not procedural).unlink(missing_ok=True)  # one run has one file
     return written
+
+
+def as_json(record: RunRecord) -> dict[str, JSON]:
+    """Returns what a run's file holds."""
+    return {"schema_version": SCHEMA_VERSION} | dataclasses.asdict(record)
 
 
 def _rescue(records: Sequence[RunRecord]) -> str:

@@ -113,19 +113,24 @@ def find(folder: Path) -> Path:
     Raises:
         UserError: There is neither, or there are several summaries.
     """
-    files = [
-        file
-        for file in sorted(folder.glob("*.json"))
-        if file.name != STUDY
-        and file.is_file()
-        and '"variants"' in file.read_text("utf-8", errors="replace")
-    ]
+    files = files_in(folder)
     if not files and (folder / STUDY).is_file():
         return folder / STUDY
     if len(files) != 1:
         said = f"several summaries ({', '.join(map(str, files))})" if files else "no summary"
         raise UserError(f"{folder} holds {said}: give the --output of one experiment that has run")
     return files[0]
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Lists the summaries in a folder."""
+    return [
+        file
+        for file in sorted(folder.glob("*.json"))
+        if file.name != STUDY
+        and file.is_file()
+        and '"variants"' in file.read_text("utf-8", errors="replace")
+    ]
 
 
 def experiment_in(study: Path) -> str:

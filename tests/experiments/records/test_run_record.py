@@ -100,4 +100,4 @@ def test_the_example_without_runs_says_so(tmp_path):
     command = [sys.executable, str(ROOT / "results" / "plot.py"), str(tmp_path), "x.png"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == f"no runs in {tmp_path}/runs: give the folder of an experiment\n"
+    assert done.stderr == f"no runs in {tmp_path}: give the folder of an experiment\n"
