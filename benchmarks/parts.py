@@ -17,7 +17,7 @@ import optax
 
 from benchmarks import training_step, turns
 from experiments.training import augmentation, networks
-from experiments.training.epoch import Epoch, State, _metrics, init_state
+from experiments.training.epoch import Epoch, State, batch_metrics, init_state
 from experiments.training.hyperparameters import Training
 
 _GIGA = 1e9
@@ -83,10 +83,10 @@ def parts(
     state = jax.jit(jax.vmap(lambda v: init_state(v, settings)))(init(keys))
 
     def forward(state: State, images: Any, labels: Any) -> Any:
-        return epoch._loss(state.params, state.batch_stats, images, labels)
+        return epoch.loss(state.params, state.batch_stats, images, labels)
 
     def backward(state: State, images: Any, labels: Any) -> Any:
-        gradient = jax.grad(epoch._loss, has_aux=True)
+        gradient = jax.grad(epoch.loss, has_aux=True)
         return gradient(state.params, state.batch_stats, images, labels)
 
     def update(state: State, grads: Any) -> Any:
@@ -95,15 +95,15 @@ def parts(
 
     def evaluate(state: State, images: Any, labels: Any) -> Any:
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        logits: Any = network.apply(variables, epoch._normalize(images), train=False)
-        return _metrics(logits, labels)
+        logits: Any = network.apply(variables, epoch.normalized(images), train=False)
+        return batch_metrics(logits, labels)
 
     listed = {
         "augmentation": (augmentation.augment, (keys, images)),
         "forward": (forward, (state, images, labels)),
         "forward and back": (backward, (state, images, labels)),
         "update": (update, (state, state.params)),
-        "whole step": (epoch._step, (state, keys, images, labels)),
+        "whole step": (epoch.step, (state, keys, images, labels)),
         "testing": (evaluate, (state, images, labels)),
     }
     if runs == 1:

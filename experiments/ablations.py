@@ -6,9 +6,11 @@ the same seeds. `experiments.evidence` says what the runs settle.
 
 import dataclasses
 import sys
+import typing
 from collections.abc import Callable, Sequence
+from typing import Literal
 
-from experiments.cli.options import check, option
+from experiments.cli.options import Count, Several, check
 from experiments.records import published
 from experiments.runs.evaluation import Evaluation
 from experiments.runs.variants import Variant
@@ -23,7 +25,7 @@ from jaxinit import controls
 from jaxinit.banks import FilterBank
 from jaxinit.types import ParamsInitializer
 
-STARTS = (
+Start = Literal[
     "random",
     "clustered",
     "random-at-norms",
@@ -39,7 +41,8 @@ STARTS = (
     "pretrained",
     "pretrained-scaled",
     "live",
-)
+]
+STARTS: tuple[Start, ...] = typing.get_args(Start)
 
 # What the plan names, whatever else is asked for.
 _CLUSTERS = (2, 3, 10)
@@ -51,30 +54,24 @@ _PLANNED = Clustering(distances=_DISTANCES)
 class Controls(Experiment):
     """What `experiments.ablations` compares."""
 
-    starts: tuple[str, ...] = option(
-        STARTS,
-        "ways of starting: random; clustered; random-at-norms (random, each layer as long as the "
-        "clustered); at-default-norms (clustered, each layer as long as random); shuffled "
-        "(clustered, the taps of each filter in another order); gaussian (of the clusters' mean "
-        "and covariance); bootstrap (real filters, at both norms); gabor (first layer); "
-        "random-at-gabor (its norm alone); gabor-at-default (its filters alone); "
-        "frozen (random and Gabor first layers that are not trained); "
-        "whole (whole filters of the source models in the first layer, at both norms); pretrained; "
-        "pretrained-scaled (to the clustered norms); live (only taps that met data are clustered)",
-        choices=STARTS,
-    )
-    clusters: tuple[int, ...] = option(_CLUSTERS, "numbers of clusters")
-    controlled: int = option(3, "number of clusters that the controls are of")
-    controlled_distances: tuple[str, ...] = option(
-        _DISTANCES,
-        "distances whose clusters the controls are of",
-        choices=clustering.DISTANCES,
-    )
+    # ways of starting: random; clustered; random-at-norms (random, each layer as long as the
+    # clustered); at-default-norms (clustered, each layer as long as random); shuffled (clustered,
+    # the taps of each filter in another order); gaussian (of the clusters' mean and covariance);
+    # bootstrap (real filters, at both norms); gabor (first layer); random-at-gabor (its norm
+    # alone); gabor-at-default (its filters alone); frozen (random and Gabor first layers that are
+    # not trained); whole (whole filters of the source models in the first layer, at both norms);
+    # pretrained; pretrained-scaled (to the clustered norms); live (only taps that met data are
+    # clustered)
+    starts: Several[Start] = STARTS
+    # numbers of clusters
+    clusters: Several[Count] = _CLUSTERS
+    # number of clusters that the controls are of
+    controlled: Count = 3
+    # distances whose clusters the controls are of
+    controlled_distances: Several[clustering.DistanceName] = _DISTANCES
 
     def __post_init__(self) -> None:
-        for k in self.clusters:
-            check(k >= 1, f"--clusters {k} is too small: say 1 or more")
-        check(self.controlled >= 1, f"--controlled {self.controlled} is too small: say 1 or more")
+        super().__post_init__()
         check("random" in self.starts, "--starts lacks random, which all are compared with")
 
 
@@ -283,10 +280,14 @@ _STARTS: dict[str, Callable[[Controls, Ingredients], list[Variant]]] = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the experiment and says where everything lies."""
-    conduct.main("ablations", PRESETS, ask, argv)
-
+ENTRY = conduct.entry(
+    "ablations",
+    __doc__,
+    PRESETS,
+    ask,
+    varies="starts that share one property with clustered filters: norms, moments, taps, stem",
+)
+main = ENTRY.main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,14 +6,16 @@ On the custom ResNet-18, whose first stage has no residuals, so that its channel
 import dataclasses
 import functools
 import sys
-from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from experiments.cli.options import check, option
+from annotated_types import Ge, Le
+
+from experiments.cli.options import Several, check
 from experiments.records import published
 from experiments.runs.sources import Sources
 from experiments.runs.variants import Variant
 from experiments.study import conduct, presets, starts
+from experiments.study.entry import Section
 from experiments.study.ingredients import Ingredients
 from experiments.study.presets import Experiment
 from experiments.study.question import Figure, Question
@@ -27,14 +29,13 @@ from jaxinit.types import Params, ParamsInitializer, PRNGKey
 class Alignment(Experiment):
     """What `experiments.aligned_filters` compares."""
 
-    layers: tuple[int, ...] = option(
-        (1, 2, 4), "convolutions that are aligned: the first so many, of the 5 without residuals"
-    )
-    optimal: bool = option(False, "match filters optimally instead of greedily, as the authors do")
+    # convolutions that are aligned: the first so many, of the 5 without residuals
+    layers: Several[Annotated[int, Ge(1), Le(5)]] = (1, 2, 4)
+    # match filters optimally instead of greedily, as the authors do
+    optimal: bool = False
 
     def __post_init__(self) -> None:
-        for count in self.layers:
-            check(1 <= count <= 5, f"--layers {count} is out of range: say 1 to 5")
+        super().__post_init__()
         check(
             self.training.network == "custom",
             f"--network {self.training.network} has residuals in its first stage, whose channels "
@@ -103,10 +104,16 @@ def _first(means: dict[str, Any], count: int) -> ParamsInitializer:
     return init
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the experiment and says where everything lies."""
-    conduct.main("aligned_filters", PRESETS, ask, argv)
-
+ENTRY = conduct.entry(
+    "aligned_filters",
+    __doc__,
+    PRESETS,
+    ask,
+    varies="number of aligned layers, of the custom ResNet-18",
+    number=7,
+    sections=(Section("aligned filters", ("figure6", "final_accuracy"), 6),),
+)
+main = ENTRY.main
 
 if __name__ == "__main__":
     sys.exit(main())

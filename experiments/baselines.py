@@ -1,10 +1,10 @@
 """Experiments 1 and 2: random initialisation, and a pretrained source model trained on."""
 
 import sys
-from collections.abc import Sequence
 
 from experiments.records import published
 from experiments.study import conduct, presets, starts
+from experiments.study.entry import Section
 from experiments.study.ingredients import Ingredients
 from experiments.study.presets import Experiment
 from experiments.study.question import Figure, Question
@@ -25,10 +25,16 @@ def ask(settings: Experiment, made_of: Ingredients) -> Question:
     return Question(variants, [Figure("baselines", "Random and pretrained", shown)], authors)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the experiment and says where everything lies."""
-    conduct.main("baselines", PRESETS, ask, argv)
-
+ENTRY = conduct.entry(
+    "baselines",
+    __doc__,
+    PRESETS,
+    ask,
+    varies="random and pretrained",
+    number=1,
+    sections=(Section("Baselines", ("baselines", "final_accuracy")),),
+)
+main = ENTRY.main
 
 if __name__ == "__main__":
     sys.exit(main())

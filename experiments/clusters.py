@@ -6,34 +6,31 @@ number of clusters) in form. Missing source models are trained first.
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+import typing
+from typing import Literal
 
-from experiments.cli.options import check, option
+from experiments.cli.options import Count, Several
 from experiments.records import published
 from experiments.study import conduct, presets
+from experiments.study.entry import Section
 from experiments.study.ingredients import Ingredients
 from experiments.study.presets import Experiment
 from experiments.study.question import Figure, Question
 from experiments.study.starts import distance_label, gabor, random
+
+Baseline = Literal["random", "pretrained", "gabor"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Clusters(Experiment):
     """What `experiments.clusters` compares."""
 
-    clusters: tuple[int, ...] = option((1, 2, 3, 10, 30, 50), "numbers of clusters")
-    layers: int | None = option(
-        None, "convolutions that are initialised: the first so many (all where not given)"
-    )
-    baselines: tuple[str, ...] = option(
-        ("random", "pretrained", "gabor"),
-        "initialisations to compare with; gabor is in the first layer",
-        choices=("random", "pretrained", "gabor"),
-    )
-
-    def __post_init__(self) -> None:
-        for k in self.clusters:
-            check(k >= 1, f"--clusters {k} is too small: say 1 or more")
+    # numbers of clusters
+    clusters: Several[Count] = (1, 2, 3, 10, 30, 50)
+    # convolutions that are initialised: the first so many (all where not given)
+    layers: int | None = None
+    # initialisations to compare with; gabor is in the first layer
+    baselines: tuple[Baseline, ...] = typing.get_args(Baseline)
 
 
 PRESETS = {
@@ -78,10 +75,19 @@ def _authors(models: int, layers: int, distance: str, k: int) -> str | None:
     ) or published.for_models(distance, models, clusters=k, layers=layers)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the experiment and says where everything lies."""
-    conduct.main("clusters", PRESETS, ask, argv)
-
+ENTRY = conduct.entry(
+    "clusters",
+    __doc__,
+    PRESETS,
+    ask,
+    varies="number of clusters × distance",
+    number=5,
+    sections=(
+        Section("ways of starting a network", ("figure2",), 2),
+        Section("number of clusters", ("figure3", "final_accuracy"), 3),
+    ),
+)
+main = ENTRY.main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,7 +7,7 @@ slices of the network's kernels before and after, as JSON; the figures are drawn
 import dataclasses
 import functools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,19 +15,19 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from experiments.cli import options, processes
-from experiments.cli.errors import UserError, exit_status
-from experiments.cli.options import check, option
+from experiments.cli.errors import UserError
+from experiments.cli.options import Count, Several
 from experiments.cli.progress import Progress
 from experiments.data import sets, tasks
 from experiments.data.sets import Dataset
-from experiments.records import files
+from experiments.records import files, former
 from experiments.reporting import charts, pictures
 from experiments.runs import protocol, runner
 from experiments.runs.protocol import Run
 from experiments.runs.sources import Sources
 from experiments.study import conduct, presets
 from experiments.study.clustering import Clustering
+from experiments.study.entry import Entry, Section
 from experiments.study.ingredients import Ingredients
 from experiments.study.presets import Experiment
 from experiments.training.trainer import Trainer
@@ -42,15 +42,10 @@ _DIGITS = 5  # of a recorded tap
 class Filters(Experiment):
     """What `experiments.filters` draws."""
 
-    clusters: int = option(3, "number of clusters")
-    shown: tuple[int, ...] = option(
-        (1, 2, 6, 10, 17), "convolutions whose kernels are drawn, counted from 1"
-    )
-
-    def __post_init__(self) -> None:
-        check(self.clusters >= 1, f"--clusters {self.clusters} is too small: say 1 or more")
-        for number in self.shown:
-            check(number >= 1, f"--shown {number} is too small: say 1 or more")
+    # number of clusters
+    clusters: Count = 3
+    # convolutions whose kernels are drawn, counted from 1
+    shown: Several[Count] = (1, 2, 6, 10, 17)
 
 
 def _preset(shared: dict[str, Any], models: int) -> Filters:
@@ -110,8 +105,9 @@ class Plan(NamedTuple):
         return written
 
     def _waiting(self, drawings: Mapping[str, Any]) -> list[str]:
+        recorded = {d: former.completed(drawn.get("settings")) for d, drawn in drawings.items()}
         distances = self.settings.clustering.distances
-        return [d for d in distances if drawings.get(d, {}).get("settings") != self._described(d)]
+        return [d for d in distances if recorded.get(d) != self._described(d)]
 
     def _described(self, distance: str) -> dict[str, Any]:
         """All that decides what is drawn."""
@@ -211,19 +207,16 @@ def _rounded(values: np.ndarray) -> list[Any]:
     return np.vectorize(lambda value: float(f"{value:.{_DIGITS}g}"))(values).tolist()
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Draws, and says where."""
-    with exit_status():
-        settings = options.parse(
-            PRESETS,
-            argv,
-            program="python -m experiments.filters",
-            description=(__doc__ or "").split("\n")[0],
-        )
-        processes.setup_jax()
-        for path in plan(settings).run():
-            print(path)
-
+ENTRY = Entry(
+    "filters",
+    __doc__,
+    "nothing: draws filters before and after training",
+    PRESETS,
+    plan,
+    number=13,
+    sections=(Section("filters before and after training", ("figure10", "clusters"), 10),),
+)
+main = ENTRY.main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,11 +2,11 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 
-from experiments.cli.options import option
+from experiments.cli.options import Count, Several
 from experiments.records import published
 from experiments.study import conduct, presets, starts
+from experiments.study.entry import Section
 from experiments.study.ingredients import Ingredients
 from experiments.study.presets import Experiment
 from experiments.study.question import Figure, Question
@@ -16,12 +16,10 @@ from experiments.study.question import Figure, Question
 class Gabor(Experiment):
     """What `experiments.gabor` compares."""
 
-    layers: tuple[int, ...] = option(
-        (1, 2, 6, 10, 17), "convolutions that are initialised: the first so many"
-    )
-    identical: bool = option(
-        False, "the same Gabor filters in all runs, as in the authors' program"
-    )
+    # convolutions that are initialised: the first so many
+    layers: Several[Count] = (1, 2, 6, 10, 17)
+    # the same Gabor filters in all runs, as in the authors' program
+    identical: bool = False
 
 
 PRESETS = {
@@ -45,10 +43,16 @@ def ask(settings: Gabor, made_of: Ingredients) -> Question:
     return Question(variants, [figure], authors)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the experiment and says where everything lies."""
-    conduct.main("gabor", PRESETS, ask, argv)
-
+ENTRY = conduct.entry(
+    "gabor",
+    __doc__,
+    PRESETS,
+    ask,
+    varies="number of layers of Gabor filters",
+    number=3,
+    sections=(Section("layers of Gabor filters", ("figure7", "final_accuracy"), 7),),
+)
+main = ENTRY.main
 
 if __name__ == "__main__":
     sys.exit(main())

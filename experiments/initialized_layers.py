@@ -2,11 +2,11 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 
-from experiments.cli.options import check, option
+from experiments.cli.options import Count, Several
 from experiments.records import published
 from experiments.study import conduct, presets, starts
+from experiments.study.entry import Section
 from experiments.study.ingredients import Ingredients
 from experiments.study.presets import Experiment
 from experiments.study.question import Figure, Question
@@ -16,13 +16,10 @@ from experiments.study.question import Figure, Question
 class Layers(Experiment):
     """What `experiments.initialized_layers` compares."""
 
-    layers: tuple[int, ...] = option(
-        (1, 2, 6, 10, 17), "convolutions that are initialised: the first so many"
-    )
-    clusters: int = option(10, "number of clusters")
-
-    def __post_init__(self) -> None:
-        check(self.clusters >= 1, f"--clusters {self.clusters} is too small: say 1 or more")
+    # convolutions that are initialised: the first so many
+    layers: Several[Count] = (1, 2, 6, 10, 17)
+    # number of clusters
+    clusters: Count = 10
 
 
 PRESETS = {
@@ -55,10 +52,19 @@ def ask(settings: Layers, made_of: Ingredients) -> Question:
     return Question(variants, figures, authors)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the experiment and says where everything lies."""
-    conduct.main("initialized_layers", PRESETS, ask, argv)
-
+ENTRY = conduct.entry(
+    "initialized_layers",
+    __doc__,
+    PRESETS,
+    ask,
+    varies="number of initialised layers; the first alone",
+    number=6,
+    sections=(
+        Section("number of initialised layers", ("figure4", "final_accuracy"), 4),
+        Section("the first layer alone", ("figure8",), 8),
+    ),
+)
+main = ENTRY.main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,20 +7,18 @@ import dataclasses
 import functools
 import statistics
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 
-from experiments.cli import options, processes
-from experiments.cli.errors import exit_status
-from experiments.cli.options import check, option
-from experiments.cli.progress import clock
+from experiments.cli.options import Count, Several
 from experiments.records import files, run_record, store
 from experiments.reporting import tables
 from experiments.study import conduct, presets
 from experiments.study.clustering import Clustering
+from experiments.study.entry import Entry
 from experiments.study.presets import Experiment
 from experiments.training.trainer import Trainer
 from jaxinit import diagnostics, distances, initializers
@@ -36,11 +34,8 @@ Norms = dict[str, float]  # of each layer
 class NormsOf(Experiment):
     """What `experiments.norms` measures."""
 
-    clusters: tuple[int, ...] = option((3, 10), "numbers of clusters")
-
-    def __post_init__(self) -> None:
-        for k in self.clusters:
-            check(k >= 1, f"--clusters {k} is too small: say 1 or more")
+    # numbers of clusters
+    clusters: Several[Count] = (3, 10)
 
 
 PRESETS = {
@@ -93,30 +88,45 @@ def table(norms: Mapping[str, Norms]) -> str:
     return tables.norms_table(norms).markdown()
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Measures, writes JSON and a table, and prints it."""
-    start = time.monotonic()
-    with exit_status():
-        settings = options.parse(
-            PRESETS,
-            argv,
-            program="python -m experiments.norms",
-            description=(__doc__ or "").split("\n")[0],
-        )
-        processes.setup_jax()
-        norms = measure(settings)
-        procedural = settings.data.dataset == "procedural"
-        stem = "norms-procedural" if procedural else "norms"
-        folder, written = Path(settings.evaluation.output), table(norms)
-        print(written)
-        about = f"norm of each layer / that of the default start ({settings.data.dataset} data)"
-        store.check_writable(folder)
-        content = {"what": about, "norms": norms, "environment": run_record.environment()}
-        print(f"finished in {clock(time.monotonic() - start)}; written:")
-        print(f"  {files.write_json(content, folder / f'{stem}.json')}")
-        text = f"{written}\n\n{about[0].upper()}{about[1:]}\n"
-        print(f"  {files.write_text(text, folder / f'{stem}.md')}")
+class Plan(NamedTuple):
+    """Norms that have yet to be measured."""
 
+    settings: NormsOf
+
+    def work(self) -> dict[str, float]:
+        """Nothing is trained but source models, which say so themselves."""
+        return {}
+
+    def run(self) -> list[Path]:
+        """Measures, prints a table, and writes it and JSON.
+
+        Returns:
+            What was written.
+        """
+        settings, folder = self.settings, Path(self.settings.evaluation.output)
+        store.check_writable(folder)
+        norms = measure(settings)
+        stem = "norms-procedural" if settings.data.dataset == "procedural" else "norms"
+        about = f"norm of each layer / that of the default start ({settings.data.dataset} data)"
+        written = table(norms)
+        print(written)
+        content = {"what": about, "norms": norms, "environment": run_record.environment()}
+        text = f"{written}\n\n{about[0].upper()}{about[1:]}\n"
+        with files.writing_to(folder):
+            return [
+                files.write_json(content, folder / f"{stem}.json"),
+                files.write_text(text, folder / f"{stem}.md"),
+            ]
+
+
+ENTRY = Entry(
+    "norms",
+    __doc__,
+    "distance × clusters × representative: measures the norms of initialised filters",
+    PRESETS,
+    lambda settings, _: Plan(settings),
+)
+main = ENTRY.main
 
 if __name__ == "__main__":
     sys.exit(main())

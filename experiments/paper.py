@@ -3,120 +3,102 @@
 Killed at any moment, it goes on from there.
 """
 
-import argparse
 import dataclasses
-import importlib
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated
 
-from experiments import filters, report
-from experiments.cli import processes
+import tyro
+
+from experiments import report
+from experiments.cli import options, processes
 from experiments.cli.errors import exit_status
+from experiments.cli.options import Count, Settings, Several, one_of
 from experiments.cli.progress import Progress, clock, say
 from experiments.runs.sources import Sources
-from experiments.study import conduct
-from experiments.study.conduct import Plan
+from experiments.study.entry import Entry, Planned, entries
 from experiments.study.presets import Experiment
 
-ORDER = (
-    "baselines", "clusters", "gabor", "initialized_layers", "source_models", "aligned_filters",
-    "tiny_imagenet", "search", "filters",
-)  # fmt: skip
 
-_Settings = TypeVar("_Settings", bound=Experiment)
+def order() -> tuple[str, ...]:
+    """The names of the paper's experiments."""
+    return tuple(entry.name for entry in entries() if entry.number is not None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Paper(Settings):
+    """What `experiments.paper` runs."""
+
+    grid: tyro.conf.Suppress[str]  # the preset of each experiment
+    # folder of all
+    output: str
+    # which experiments
+    experiments: Several[Annotated[str, one_of(order())]] = dataclasses.field(default_factory=order)
+    # folder of the prepared data sets (TFDS's own setting where not given)
+    data_dir: str | None = None
+    # runs trained at once (1 a device on CPUs, else what memory holds, where not given)
+    runs_at_once: Count | None = None
+    # folder of the source models' checkpoints
+    models_dir: str = Sources.models_dir
+
+
+PRESETS = {
+    "quick": Paper("quick", "output"),
+    "reduced": Paper("reduced", "output/reduced"),
+    "paper": Paper("paper", "output/paper"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs everything, with one progress, and says where it lies."""
-    options = parse(argv)
     start = time.monotonic()
     with exit_status():
+        settings = parse(argv)
         processes.setup_jax()
         progress = Progress(0)
-        for plan in plans(options, progress):
+        for plan in plans(settings, progress):
             plan.run()
-        for path in report.write(options.output, options.output / "report"):
+        output = Path(settings.output)
+        for path in report.write(output, output / "report"):
             print(f"  {path}")
         print(f"finished in {clock(time.monotonic() - start)}")
 
 
-def plans(options: argparse.Namespace, progress: Progress) -> list[Plan | filters.Plan]:
+def parse(argv: Sequence[str] | None) -> Paper:
+    """Reads what is asked for."""
+    return options.parse(
+        PRESETS,
+        argv,
+        program="python -m experiments.paper",
+        description=(__doc__ or "").split("\n")[0],
+    )
+
+
+def plans(settings: Paper, progress: Progress) -> list[Planned]:
     """Plans all experiments, and tells the progress what is to be done, each thing once."""
-    made: list[Plan | filters.Plan] = []
-    work: dict[str, float] = {}
-    for name in options.experiments:
-        module = importlib.import_module(f"experiments.{name}")
-        settings = _placed(module.PRESETS[options.preset], name, options)
-        made.append(
-            filters.plan(settings, progress)
-            if name == "filters"
-            else conduct.plan(name, settings, module.ask, progress)
-        )
-        work |= made[-1].work()
+    chosen = [entry for entry in entries() if entry.name in settings.experiments]
+    made = [entry.plan(_placed(entry, settings), progress) for entry in chosen]
+    work = {name: pixels for plan in made for name, pixels in plan.work().items()}
     progress.expect(sum(work.values()))
     say(f"{len(made)} experiments; {len(work)} runs and source models to train")
     return made
 
 
-def _placed(settings: _Settings, name: str, options: argparse.Namespace) -> _Settings:
+def _placed(entry: Entry, settings: Paper) -> Experiment:
     """Puts an experiment's folders where they belong, and its data where they are."""
-    output = str(options.output / name)
+    own: Experiment = entry.presets[settings.grid]
     return dataclasses.replace(
-        settings,
-        data=dataclasses.replace(settings.data, data_dir=options.data_dir),
-        sources=dataclasses.replace(settings.sources, models_dir=options.models_dir),
+        own,
+        data=dataclasses.replace(own.data, data_dir=settings.data_dir),
+        sources=dataclasses.replace(own.sources, models_dir=settings.models_dir),
         evaluation=dataclasses.replace(
-            settings.evaluation, output=output, runs_at_once=options.runs_at_once
+            own.evaluation,
+            output=str(Path(settings.output) / entry.name),
+            runs_at_once=settings.runs_at_once,
         ),
     )
-
-
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Reads what is asked for."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.paper", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument(
-        "--preset",
-        choices=("quick", "reduced", "paper"),
-        default="quick",
-        help="quick (embedded images, small), reduced (real images, the grid thinned for a CPU) "
-        "or paper (its grid) (default: quick)",
-    )
-    parser.add_argument(
-        "--experiments",
-        nargs="+",
-        choices=ORDER,
-        default=ORDER,
-        metavar="NAME",
-        help=f"which of {', '.join(ORDER)} (default: all)",
-    )
-    parser.add_argument(
-        "--data-dir",
-        help="folder of the prepared data sets (TFDS's own setting where not given)",
-    )
-    parser.add_argument(
-        "--runs-at-once",
-        type=int,
-        help="runs trained at once (1 a device on CPUs, else what memory holds, where not given)",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        help="folder of all (default: output of quick, else output/reduced or output/paper)",
-    )
-    parser.add_argument(
-        "--models-dir",
-        default=Sources().models_dir,
-        help="folder of the source models' checkpoints (default: %(default)s)",
-    )
-    options = parser.parse_args(argv)
-    quick = options.preset == "quick"
-    options.output = options.output or Path("output", *([] if quick else [options.preset]))
-    return options
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from experiments.cli import options, processes
 from experiments.cli.errors import exit_status
-from experiments.cli.options import option
+from experiments.cli.options import Settings
 from experiments.data import sets
 from experiments.data.sets import Data
 from experiments.records import store
@@ -19,10 +19,11 @@ from experiments.training.hyperparameters import Training
 
 
 @dataclasses.dataclass(frozen=True)
-class Pretrain:
+class Pretrain(Settings):
     """What `experiments.pretrain` does."""
 
-    overwrite: bool = option(False, "train again what is there already")
+    # train again what is there already
+    overwrite: bool = False
     data: Data = dataclasses.field(default_factory=Data)
     training: Training = dataclasses.field(default_factory=Training)
     sources: Sources = dataclasses.field(default_factory=Sources)

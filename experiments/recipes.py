@@ -6,12 +6,11 @@ then runs the best recipe and the best random start on the tasks given with `--p
 
 import dataclasses
 import itertools
-import math
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from experiments.cli.options import check, option
+from experiments.cli.options import Count, Positive, Several
 from experiments.runs.variants import Variant
 from experiments.study import conduct, presets, starts, tuning
 from experiments.study.ingredients import Ingredients
@@ -22,45 +21,31 @@ from jaxinit import controls, initializers, kernels, layers
 from jaxinit.layers import Network
 from jaxinit.types import Params, ParamsInitializer, PRNGKey
 
-STEMS = ("random", "gabor", "whole", "pretrained")
-BODIES = ("random", "clustered", "live", "bootstrap", "pretrained")
+Stem = Literal["random", "gabor", "whole", "pretrained"]
+Body = Literal["random", "clustered", "live", "bootstrap", "pretrained"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipes(Experiment):
     """What `experiments.recipes` compares."""
 
-    stems: tuple[str, ...] = option(
-        ("random", "gabor", "whole"),
-        "first layers: random, gabor, whole filters of source models, or pretrained (that of one "
-        "source model)",
-        choices=STEMS,
-    )
-    stem_scales: tuple[float, ...] = option(
-        (1.0, 4.0, 12.0), "norms of the first layer, in that of the default start"
-    )
-    bodies: tuple[str, ...] = option(
-        ("random", "clustered", "live", "bootstrap"),
-        "the other layers: random, clustered, live (clustered, only taps that met data), "
-        "bootstrap (real filters), or pretrained (those of one source model)",
-        choices=BODIES,
-    )
-    body_scales: tuple[float, ...] = option(
-        (0.35, 1.0), "norms of the other layers, in those of the default start, each alike"
-    )
-    rates: tuple[float, ...] = option((1.0, 3.0), "learning rates, as multiples of --learning-rate")
-    clusters: int = option(10, "number of clusters")
-    best_of: str | None = option(
-        None,
-        "folder where recipes have run: only what was best there, after --epochs, of the recipes "
-        "and of the random starts",
-    )
-
-    def __post_init__(self) -> None:
-        check(self.clusters >= 1, f"--clusters {self.clusters} is too small: say 1 or more")
-        for name in ("stem_scales", "body_scales", "rates"):
-            for value in getattr(self, name):
-                check(0 < value < math.inf, f"--{name.replace('_', '-')} {value} must be positive")
+    # first layers: random, gabor, whole filters of source models, or pretrained (that of one source
+    # model)
+    stems: Several[Stem] = ("random", "gabor", "whole")
+    # norms of the first layer, in that of the default start
+    stem_scales: Several[Positive] = (1.0, 4.0, 12.0)
+    # the other layers: random, clustered, live (clustered, only taps that met data), bootstrap
+    # (real filters), or pretrained (those of one source model)
+    bodies: Several[Body] = ("random", "clustered", "live", "bootstrap")
+    # norms of the other layers, in those of the default start, each alike
+    body_scales: Several[Positive] = (0.35, 1.0)
+    # learning rates, as multiples of --learning-rate
+    rates: Several[Positive] = (1.0, 3.0)
+    # number of clusters
+    clusters: Count = 10
+    # folder where recipes have run: only what was best there, after --epochs, of the recipes and of
+    # the random starts
+    best_of: str | None = None
 
 
 PRESETS = {
@@ -182,10 +167,14 @@ def _body(name: str, settings: Recipes, made_of: Ingredients) -> Variant:
     return makers[name]()
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the experiment and says where everything lies."""
-    conduct.main("recipes", PRESETS, ask, argv)
-
+ENTRY = conduct.entry(
+    "recipes",
+    __doc__,
+    PRESETS,
+    ask,
+    varies="first layer × other layers × their norms × learning rate, on clustering tasks",
+)
+main = ENTRY.main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,26 +7,25 @@ validation accuracies.
 import dataclasses
 import itertools
 import sys
-from collections.abc import Sequence
 
-from experiments.cli.options import option
+from experiments.cli.options import Positive, Several
 from experiments.study import conduct, presets, starts, tuning
+from experiments.study.entry import Section
 from experiments.study.ingredients import Ingredients
 from experiments.study.presets import Experiment
 from experiments.study.question import Figure, Question
 from experiments.training.hyperparameters import Training
+from experiments.training.schedules import Schedule
 
 
 @dataclasses.dataclass(frozen=True)
 class Search(Experiment):
     """What `experiments.search` compares."""
 
-    learning_rates: tuple[float, ...] = option((0.1, 0.01), "learning rates to try")
-    schedules: tuple[str, ...] = option(
-        ("published", "constant"),
-        "schedules to try: with the authors' plateau rule of five epochs, and without",
-        choices=("published", "report", "constant", "cosine"),
-    )
+    # learning rates to try
+    learning_rates: Several[Positive] = (0.1, 0.01)
+    # schedules to try: with the authors' plateau rule of five epochs, and without
+    schedules: Several[Schedule] = ("published", "constant")
 
 
 _QUICK, _REDUCED, _PAPER = (
@@ -64,10 +63,16 @@ def ask(settings: Search, made_of: Ingredients) -> Question:
     return Question(variants, [figure], baseline=names[0])
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the experiment and says where everything lies."""
-    conduct.main("search", PRESETS, ask, argv)
-
+ENTRY = conduct.entry(
+    "search",
+    __doc__,
+    PRESETS,
+    ask,
+    varies="learning rate × schedule × normalisation",
+    number=12,
+    sections=(Section("Hyper-parameter search", ("search", "final_accuracy")),),
+)
+main = ENTRY.main
 
 if __name__ == "__main__":
     sys.exit(main())

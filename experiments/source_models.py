@@ -2,12 +2,12 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 
-from experiments.cli.options import check, option
+from experiments.cli.options import Count, Several, check
 from experiments.records import published
 from experiments.runs.sources import Sources
 from experiments.study import conduct, presets, starts
+from experiments.study.entry import Section
 from experiments.study.ingredients import Ingredients
 from experiments.study.presets import Experiment
 from experiments.study.question import Figure, Question
@@ -17,14 +17,16 @@ from experiments.study.question import Figure, Question
 class Models(Experiment):
     """What `experiments.source_models` compares."""
 
-    models: tuple[int, ...] = option((2, 4, 6, 10, 20), "numbers of source models")
-    clusters: int = option(10, "number of clusters")
+    # numbers of source models
+    models: Several[Count] = (2, 4, 6, 10, 20)
+    # number of clusters
+    clusters: Count = 10
 
     def __post_init__(self) -> None:
-        check(self.clusters >= 1, f"--clusters {self.clusters} is too small: say 1 or more")
+        super().__post_init__()
         for count in self.models:
             check(
-                1 <= count <= self.sources.sources,
+                count <= self.sources.sources,
                 f"--models {count} is out of range: there are {self.sources.sources} --sources",
             )
 
@@ -54,10 +56,16 @@ def ask(settings: Models, made_of: Ingredients) -> Question:
     return Question(variants, figures, authors)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the experiment and says where everything lies."""
-    conduct.main("source_models", PRESETS, ask, argv)
-
+ENTRY = conduct.entry(
+    "source_models",
+    __doc__,
+    PRESETS,
+    ask,
+    varies="number of source models",
+    number=4,
+    sections=(Section("number of source models", ("figure5", "final_accuracy"), 5),),
+)
+main = ENTRY.main
 
 if __name__ == "__main__":
     sys.exit(main())

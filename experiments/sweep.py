@@ -6,12 +6,12 @@ each start, on the tasks given with `--pairs`.
 """
 
 import dataclasses
-import math
 import sys
-from collections.abc import Sequence
+import typing
 from pathlib import Path
+from typing import Literal
 
-from experiments.cli.options import check, option
+from experiments.cli.options import Count, Positive, Several, check
 from experiments.runs.variants import Variant
 from experiments.study import conduct, presets, starts, tuning
 from experiments.study.ingredients import Ingredients
@@ -20,36 +20,24 @@ from experiments.study.question import Figure, Question
 from experiments.training.hyperparameters import Training
 from jaxinit import controls, initializers
 
-STARTS = ("random", "clustered", "gabor")
+Start = Literal["random", "clustered", "gabor"]
+STARTS: tuple[Start, ...] = typing.get_args(Start)
 
 
 @dataclasses.dataclass(frozen=True)
 class Sweep(Experiment):
     """What `experiments.sweep` compares."""
 
-    starts: tuple[str, ...] = option(
-        STARTS,
-        "what is tuned: random, clustered (each distance), gabor (first layer)",
-        choices=STARTS,
-    )
-    clusters: int = option(3, "number of clusters")
-    scales: tuple[float, ...] = option(
-        (0.1, 0.2, 0.35, 0.5, 1.0, 2.0),
-        "norms to try, in those of the default start, each layer alike",
-    )
-    rates: tuple[float, ...] = option(
-        (0.33, 1.0, 3.0, 10.0), "learning rates to try, as multiples of --learning-rate"
-    )
-    best_of: str | None = option(
-        None,
-        "folder of a sweep that has run: only what was best there, after --epochs, of each start",
-    )
-
-    def __post_init__(self) -> None:
-        check(self.clusters >= 1, f"--clusters {self.clusters} is too small: say 1 or more")
-        for name in ("scales", "rates"):
-            for value in getattr(self, name):
-                check(0 < value < math.inf, f"--{name} {value} must be positive")
+    # what is tuned: random, clustered (each distance), gabor (first layer)
+    starts: Several[Start] = STARTS
+    # number of clusters
+    clusters: Count = 3
+    # norms to try, in those of the default start, each layer alike
+    scales: Several[Positive] = (0.1, 0.2, 0.35, 0.5, 1.0, 2.0)
+    # learning rates to try, as multiples of --learning-rate
+    rates: Several[Positive] = (0.33, 1.0, 3.0, 10.0)
+    # folder of a sweep that has run: only what was best there, after --epochs, of each start
+    best_of: str | None = None
 
 
 _REDUCED = presets.reduced("sweep")
@@ -142,10 +130,14 @@ def _at_rate(start: Variant, rate: float, settings: Sweep) -> Variant:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the experiment and says where everything lies."""
-    conduct.main("sweep", PRESETS, ask, argv)
-
+ENTRY = conduct.entry(
+    "sweep",
+    __doc__,
+    PRESETS,
+    ask,
+    varies="norm and learning rate of every start, on clustering tasks",
+)
+main = ENTRY.main
 
 if __name__ == "__main__":
     sys.exit(main())

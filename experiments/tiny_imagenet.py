@@ -6,14 +6,14 @@ last layer has other classes and keeps its random start.
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 
-from experiments.cli.options import check, option
+from experiments.cli.options import Count
 from experiments.data.sets import Data
 from experiments.runs.evaluation import Evaluation
 from experiments.runs.sources import Sources
 from experiments.study import conduct, presets, starts
 from experiments.study.clustering import Clustering
+from experiments.study.entry import Section
 from experiments.study.ingredients import Ingredients
 from experiments.study.presets import Experiment
 from experiments.study.question import Figure, Question
@@ -24,10 +24,8 @@ from experiments.training.hyperparameters import Training
 class TinyImageNet(Experiment):
     """What `experiments.tiny_imagenet` compares."""
 
-    clusters: int = option(3, "number of clusters")
-
-    def __post_init__(self) -> None:
-        check(self.clusters >= 1, f"--clusters {self.clusters} is too small: say 1 or more")
+    # number of clusters
+    clusters: Count = 3
 
 
 _QUICK, _REDUCED = presets.quick("tiny_imagenet"), presets.reduced("tiny_imagenet")
@@ -76,10 +74,16 @@ def ask(settings: TinyImageNet, made_of: Ingredients) -> Question:
     return Question(variants, [Figure("figure9", "An unseen data set", shown)], authors)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the experiment and says where everything lies."""
-    conduct.main("tiny_imagenet", PRESETS, ask, argv)
-
+ENTRY = conduct.entry(
+    "tiny_imagenet",
+    __doc__,
+    PRESETS,
+    ask,
+    varies="random, pretrained and clustered, on an unseen data set",
+    number=9,
+    sections=(Section("an unseen data set", ("figure9", "final_accuracy"), 9),),
+)
+main = ENTRY.main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,21 +1,30 @@
-"""The command line, derived from frozen dataclasses that say what a run is."""
+"""The command line, which tyro derives from frozen dataclasses that say what a run is.
+
+Fields of nested dataclasses become options of their own; what may be given is said by their types,
+and checked wherever such a dataclass is made.
+"""
 
 import argparse
 import dataclasses
+import math
+import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar
+
+import annotated_types
+import tyro
 
 from experiments.cli.errors import UserError
 
-Pair = tuple[int, int]
 T = TypeVar("T")
 
-
-def option(default: Any, help: str, *, choices: Sequence[str] | None = None) -> Any:
-    """Declares a field that becomes an option; `help` names the unit."""
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+Pair = tuple[int, int]
+Count = Annotated[int, annotated_types.Ge(1)]
+Positive = Annotated[float, annotated_types.Gt(0), annotated_types.Lt(math.inf)]
+Several = Annotated[tuple[T, ...], annotated_types.MinLen(1)]
+"""One or more."""
 
 
 def check(condition: bool, sentence: str) -> None:
@@ -24,17 +33,104 @@ def check(condition: bool, sentence: str) -> None:
         raise UserError(sentence)
 
 
+def flag(name: str) -> str:
+    """The option of a field."""
+    return f"--{name.replace('_', '-')}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Checks each value by the type of its field when it is made.
+
+    The types are `Literal`s, `one_of`, `Count`, `Positive`, `Several`, and whatever is annotated
+    with bounds of `annotated_types`.
+
+    Raises:
+        UserError: A value that is not allowed.
+    """
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self), include_extras=True)
+        for field in dataclasses.fields(self):
+            for sentence in _wrong(hints[field.name], getattr(self, field.name)):
+                raise UserError(f"{flag(field.name)} {sentence}")
+
+
+def _wrong(hint: Any, value: Any) -> Iterator[str]:
+    """Says in what a value is not as its type has it."""
+    if typing.get_origin(hint) is Annotated:
+        inner, *marks = typing.get_args(hint)
+        yield from _out_of_bounds(value, marks)
+        yield from _wrong(inner, value)
+    elif typing.get_origin(hint) is tuple and typing.get_args(hint)[-1] is ...:
+        for item in value:
+            yield from _wrong(typing.get_args(hint)[0], item)
+    elif isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        if value is not None:
+            yield from _wrong(next(a for a in typing.get_args(hint) if a is not type(None)), value)
+    elif typing.get_origin(hint) is Literal and value not in (known := typing.get_args(hint)):
+        yield f"{value} is not known: choose one of {', '.join(known)}"
+
+
+def _out_of_bounds(value: Any, marks: Sequence[Any]) -> Iterator[str]:
+    bounds = {type(mark): mark for mark in marks}
+    choices = next((m.choices for m in marks if getattr(m, "choices", None)), None)
+    if choices is not None and value not in choices:
+        yield f"{value} is not known: choose one of {', '.join(choices)}"
+    if annotated_types.MinLen in bounds and len(value) < bounds[annotated_types.MinLen].min_length:
+        yield "names none: name one or more"
+    least, most = bounds.get(annotated_types.Ge), bounds.get(annotated_types.Le)
+    above, below = bounds.get(annotated_types.Gt), bounds.get(annotated_types.Lt)
+    if least and most and not least.ge <= value <= most.le:
+        yield f"{value} is out of range: say {least.ge} to {most.le}"
+    elif least and below and not least.ge <= value < below.lt:
+        yield f"{value} must be in [{least.ge}, {below.lt})"
+    elif least and not most and not below and not value >= least.ge:
+        none = f"{value} must not be negative"
+        yield none if least.ge == 0 else f"{value} is too small: say {least.ge} or more"
+    elif above and not above.gt < value < (below.lt if below else math.inf):
+        yield f"{value} must be positive"
+
+
+def one_of(names: Sequence[str]) -> Any:
+    """Annotates text that must be one of some names which are known when the program runs."""
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="{" + ",".join(names) + "}",
+        instance_from_str=lambda given: given[0],
+        is_instance=lambda value: isinstance(value, str),
+        str_from_instance=lambda value: [value],
+        choices=tuple(names),
+    )
+
+
 def parse_pair(text: str) -> Pair:
-    """Reads "10-14" as (10, 14)."""
+    """Reads "10-14" as (10, 14).
+
+    Raises:
+        UserError: It is no pair.
+    """
     try:
         first, second = sorted(int(part) for part in text.split("-"))
     except ValueError:
-        raise argparse.ArgumentTypeError(
+        raise UserError(
             f"{text!r} is no pair of superclasses: say two numbers with a dash, such as 10-14"
         ) from None
-    if first == second:
-        raise argparse.ArgumentTypeError(f"{text!r} names one superclass twice: say two different")
+    check(first != second, f"{text!r} names one superclass twice: say two different")
     return (first, second)
+
+
+PairOption = Annotated[
+    Pair,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PAIR",
+        instance_from_str=lambda given: parse_pair(given[0]),
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda pair: [f"{pair[0]}-{pair[1]}"],
+    ),
+]
+"""A pair of superclasses, such as 10-14."""
 
 
 def parse(
@@ -45,6 +141,7 @@ def parse(
     Args:
         presets: Complete configurations by name; the first is the default. Options given beside
             `--preset` replace its values; nested dataclasses contribute their fields as options.
+            With one only, there is no `--preset`.
         argv: Arguments, or None for the process's own.
         program: How the program is called, for `--help`.
         description: What it does.
@@ -56,73 +153,24 @@ def parse(
         UserError: A value that the configuration's own checks refuse.
         SystemExit: Status 2 for an unknown option or a malformed value, 0 after `--help`.
     """
-    names = tuple(presets)
+    names, given = tuple(presets), list(sys.argv[1:] if argv is None else argv)
     chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    chooser.add_argument("--preset", choices=names, default=names[0])
-    known, _ = chooser.parse_known_args(argv)
-    base = presets[known.preset]
-
-    parser = argparse.ArgumentParser(
+    chooser.add_argument("--preset", default=names[0], nargs="?")
+    chosen = chooser.parse_known_args(given)[0].preset
+    base = presets.get(chosen, presets[names[0]])
+    fields: list[Any] = [("settings", Annotated[type(base), tyro.conf.arg(name="")])]
+    given_preset: dict[str, Any] = {}
+    if len(names) > 1:
+        about = tyro.conf.arg(help="the values that the other options start from")
+        fields.insert(0, ("preset", Annotated[str, one_of(names), about]))
+        given_preset["preset"] = names[0]
+    options = dataclasses.make_dataclass("Options", fields)
+    made: Any = tyro.cli(
+        options,
         prog=program,
         description=description,
-        allow_abbrev=False,
+        args=given,
+        default=options(**given_preset, settings=base),
+        config=(tyro.conf.OmitArgPrefixes,),
     )
-    parser.add_argument(
-        "--preset",
-        choices=names,
-        default=names[0],
-        help=f"the values that options start from (default: {names[0]})",
-    )
-    _add_options(parser, base)
-    return _replace(base, vars(parser.parse_args(argv)))
-
-
-def _add_options(parser: argparse._ActionsContainer, config: Any) -> None:
-    hints = typing.get_type_hints(type(config))
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            _add_options(parser.add_argument_group((type(value).__doc__ or "").rstrip(".")), value)
-            continue
-        flag = f"--{field.name.replace('_', '-')}"
-        text, choices = field.metadata["help"], field.metadata["choices"]
-        kind = _scalar_type(hints[field.name])
-        described = f"{text} (default: {_shown(value)})".replace("%", "%%")
-        common: dict[str, Any] = {"default": value, "help": described}
-        if kind is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
-        elif isinstance(value, tuple):
-            name = None if choices else field.name[:-1].upper()
-            parser.add_argument(flag, nargs="+", type=kind, choices=choices, metavar=name, **common)
-        else:
-            parser.add_argument(flag, type=kind, choices=choices, **common)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, tuple):
-        return " ".join(f"{v[0]}-{v[1]}" if isinstance(v, tuple) else str(v) for v in value)
-    return "none" if value is None else str(value)
-
-
-def _scalar_type(hint: Any) -> Any:
-    """The type of one value: int of `int | None`, the reader of pairs of a tuple of pairs."""
-    if isinstance(hint, types.UnionType):
-        return next(a for a in typing.get_args(hint) if a is not type(None))
-    if typing.get_origin(hint) is tuple:
-        item = typing.get_args(hint)[0]
-        return parse_pair if typing.get_origin(item) is tuple else item
-    return hint
-
-
-def _replace(config: T, values: Mapping[str, Any]) -> T:
-    changed: dict[str, Any] = {}
-    for field in dataclasses.fields(config):  # pyright: ignore[reportArgumentType]
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            changed[field.name] = _replace(value, values)
-        else:
-            given = values[field.name]
-            changed[field.name] = tuple(given) if isinstance(value, tuple) else given
-    return dataclasses.replace(config, **changed)  # pyright: ignore[reportArgumentType]
+    return made.settings

@@ -11,46 +11,32 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int32, UInt8
 
 from experiments.cli.errors import UserError, exit_status
-from experiments.cli.options import check, option
+from experiments.cli.options import Count, Settings, one_of
 from experiments.data import stored
 from experiments.data.stored import Arrays
 
+NAMES = ("procedural", *stored.KINDS)
+DatasetName = Annotated[str, one_of(NAMES)]
+
 
 @dataclasses.dataclass(frozen=True)
-class Data:
+class Data(Settings):
     """Which images."""
 
-    dataset: str = option(
-        "procedural",
-        "procedural (made up, no files), cifar100, tiny_imagenet (64x64) or tiny_imagenet32",
-        choices=("procedural", "cifar100", "tiny_imagenet", "tiny_imagenet32"),
-    )
-    data_dir: str | None = option(
-        None, "folder of the prepared data sets (TFDS's own setting where not given)"
-    )
-    train_images_per_class: int | None = option(
-        None, "use the first so many training images of each class (all where not given)"
-    )
-    test_images_per_class: int | None = option(
-        None, "use the first so many test images of each class (all where not given)"
-    )
-
-    def __post_init__(self) -> None:
-        for name in ("train_images_per_class", "test_images_per_class"):
-            value = getattr(self, name)
-            check(
-                value is None or value >= 1,
-                f"--{name.replace('_', '-')} {value} is too small: say 1 or more",
-            )
-
-
-NAMES = ("procedural", *stored.KINDS)
+    # procedural (made up, no files), cifar100, tiny_imagenet (64x64) or tiny_imagenet32
+    dataset: DatasetName = "procedural"
+    # folder of the prepared data sets (TFDS's own setting where not given)
+    data_dir: str | None = None
+    # use the first so many training images of each class (all where not given)
+    train_images_per_class: Count | None = None
+    # use the first so many test images of each class (all where not given)
+    test_images_per_class: Count | None = None
 
 
 class Dataset(NamedTuple):

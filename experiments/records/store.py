@@ -37,6 +37,7 @@ from experiments.records.files import (
     write_json,
     writing_to,
 )
+from experiments.records.former import completed
 from experiments.records.run_record import RunRecord
 
 # Files
@@ -207,7 +208,7 @@ def find(
         where = lines(folder)
     if record is None:
         return None
-    if difference := _first_difference(record.settings, plain(settings)):
+    if difference := _first_difference(completed(record.settings), completed(plain(settings))):
         raise UserError(
             f"{where} was recorded with other settings ({difference}): "
             "use another --output, or --overwrite"
@@ -217,7 +218,7 @@ def find(
 
 def identity(settings: Mapping[str, JSON], task: str, seed: int) -> str:
     """What makes two runs the same, whatever experiments they are of and are called there."""
-    return json.dumps([plain(settings), task, seed], sort_keys=True)
+    return json.dumps([completed(plain(settings)), task, seed], sort_keys=True)
 
 
 def neighbours(folder: Path | str) -> dict[str, RunRecord]:

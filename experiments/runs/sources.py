@@ -9,50 +9,43 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
+from annotated_types import Ge, Le
 
 import jaxinit
 from experiments.cli.errors import UserError
-from experiments.cli.options import Pair, check, option
+from experiments.cli.options import Count, Pair, Settings
 from experiments.cli.progress import Progress, say
 from experiments.data import sets, tasks
-from experiments.data.sets import Dataset
+from experiments.data.sets import Dataset, DatasetName
 from experiments.records import store
 from experiments.runs import protocol, runner, source_checkpoints
 from experiments.runs.protocol import Run
 from experiments.training import networks
 from experiments.training.hyperparameters import Training
+from experiments.training.schedules import Schedule
 from experiments.training.trainer import Trainer
 
 
 @dataclasses.dataclass(frozen=True)
-class Sources:
+class Sources(Settings):
     """The source models whose filters are clustered."""
 
-    sources: int = option(10, "number of source models: the first so many of the 45 pairs")
-    source_epochs: int = option(25, "epochs of training of a source model")
-    source_schedule: str = option(
-        "published-source",
-        "learning rate of the source models over the epochs, as --schedule",
-        choices=("published", "published-source", "report", "constant", "cosine"),
-    )
-    source_augment: bool = option(True, "flip and rotate the images of the source models")
-    source_dataset: str | None = option(
-        None,
-        "data set of the source models (that of the comparison where not given)",
-        choices=("procedural", "cifar100", "tiny_imagenet", "tiny_imagenet32"),
-    )
-    models_dir: str = option("output/sources", "folder of the source models' checkpoints")
-
-    def __post_init__(self) -> None:
-        check(1 <= self.sources <= 45, f"--sources {self.sources} is out of range: say 1 to 45")
-        check(
-            self.source_epochs >= 1,
-            f"--source-epochs {self.source_epochs} is too small: say 1 or more",
-        )
+    # number of source models: the first so many of the 45 pairs
+    sources: Annotated[int, Ge(1), Le(45)] = 10
+    # epochs of training of a source model
+    source_epochs: Count = 25
+    # learning rate of the source models over the epochs, as --schedule
+    source_schedule: Schedule = "published-source"
+    # flip and rotate the images of the source models
+    source_augment: bool = True
+    # data set of the source models (that of the comparison where not given)
+    source_dataset: DatasetName | None = None
+    # folder of the source models' checkpoints
+    models_dir: str = "output/sources"
 
 
 _SEED = 0

@@ -1,45 +1,38 @@
 """How filters are clustered, as options."""
 
 import dataclasses
+from typing import Annotated, Literal
 
-from experiments.cli.options import check, option
+from annotated_types import Ge
+
+from experiments.cli.options import Count, Settings, Several, check, one_of
 from jaxinit import distances
 
 _FEWEST_CLUSTERED = 192  # slices of a layer: what a first layer of 64 filters has
 DISTANCES = ("euclidean", "fourier", "fourier_real", "cosine")
+DistanceName = Annotated[str, one_of(DISTANCES)]
 
 
 @dataclasses.dataclass(frozen=True)
-class Clustering:
+class Clustering(Settings):
     """How filters are clustered."""
 
-    distances: tuple[str, ...] = option(
-        ("euclidean", "fourier"),
-        "distances between slices of filters; fourier is that of magnitudes, fourier_real of real "
-        "parts (the authors' program)",
-        choices=DISTANCES,
-    )
-    representative: str = option(
-        "auto",
-        "the filter that stands for a cluster: centroid (mean of its members), medoid (the member "
-        "nearest its centre), member (a random one), inverse (the centre transformed back); auto: "
-        "centroid, but member for fourier, whose clusters hold filters and their negatives alike, "
-        "and inverse for fourier_real",
-        choices=("auto", "centroid", "medoid", "member", "inverse"),
-    )
-    restarts: int = option(3, "times that k-means starts anew; the best is kept")
-    most_slices: int = option(
-        2**24,
-        "slices of one layer that are clustered; where the models together have more, as many are "
-        "drawn evenly",
-    )
+    # distances between slices of filters; fourier is that of magnitudes, fourier_real that of real
+    # parts, as in the authors' program
+    distances: Several[DistanceName] = ("euclidean", "fourier")
+    # the filter that stands for a cluster: centroid (mean of its members), medoid (the member
+    # nearest its centre), member (a random one), inverse (the centre transformed back); auto:
+    # centroid, but member for fourier, whose clusters hold filters and their negatives alike, and
+    # inverse for fourier_real
+    representative: Literal["auto", "centroid", "medoid", "member", "inverse"] = "auto"
+    # times that k-means starts anew; the best is kept
+    restarts: Count = 3
+    # slices of one layer that are clustered; where the models together have more, as many are drawn
+    # evenly
+    most_slices: Annotated[int, Ge(_FEWEST_CLUSTERED)] = 2**24
 
     def __post_init__(self) -> None:
-        check(self.restarts >= 1, f"--restarts {self.restarts} is too small: say 1 or more")
-        check(
-            self.most_slices >= _FEWEST_CLUSTERED,
-            f"--most-slices {self.most_slices} is too small: say {_FEWEST_CLUSTERED} or more",
-        )
+        super().__post_init__()
         for distance in self.distances:
             check(
                 self.representative != "inverse" or distances.get(distance).inverse is not None,

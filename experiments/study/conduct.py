@@ -1,15 +1,11 @@
 """From a question to its files: what every experiment does with the variants that it names."""
 
 import dataclasses
-import inspect
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.cli import options, processes
-from experiments.cli.errors import exit_status
-from experiments.cli.progress import Progress, clock
+from experiments.cli.progress import Progress
 from experiments.data import sets
 from experiments.data.sets import Dataset
 from experiments.data.tasks import check_pairs
@@ -19,35 +15,38 @@ from experiments.records.shown import Shown
 from experiments.reporting import charts, presentation, tables
 from experiments.runs.runner import Runner
 from experiments.study import authors
+from experiments.study.entry import Entry, Section
 from experiments.study.ingredients import Ingredients
 from experiments.study.presets import Experiment
 from experiments.study.question import Ask, Question, all_against_baseline
 
 
-def main(
-    experiment: str, presets: Mapping[str, Any], ask: Ask, argv: Sequence[str] | None = None
-) -> None:
-    """Runs an experiment from its command line, and says where everything lies.
+def entry(
+    name: str,
+    about: str | None,
+    presets: Mapping[str, Any],
+    ask: Ask,
+    *,
+    varies: str,
+    number: int | None = None,
+    sections: tuple[Section, ...] = (),
+) -> Entry:
+    """Makes the entry of a question that compares variants.
 
     Args:
-        experiment: The name of its module.
-        presets: Its settings by name; the first is the default.
+        name: As of `Entry`, and likewise the rest.
+        about: See there.
+        presets: See there.
         ask: Makes the question of the settings.
-        argv: Arguments; None for the process's own.
+        varies: See there.
+        number: See there.
+        sections: See there.
     """
-    start = time.monotonic()
-    with exit_status():
-        settings = options.parse(
-            presets,
-            argv,
-            program=f"python -m experiments.{experiment}",
-            description=(inspect.getmodule(ask).__doc__ or "").split("\n")[0],
-        )
-        processes.setup_jax()
-        written = plan(experiment, settings, ask).run()
-        print(f"finished in {clock(time.monotonic() - start)}; written:")
-        for path in written:
-            print(f"  {path}")
+
+    def planned(settings: Experiment, progress: Progress | None) -> Plan:
+        return plan(name, settings, ask, progress)
+
+    return Entry(name, about, varies, presets, planned, number, sections)
 
 
 class Plan(NamedTuple):

@@ -4,26 +4,20 @@ import functools
 import math
 from pathlib import Path
 
-import jax
-
-from experiments.cli import processes
-from experiments.cli.errors import UserError
 from experiments.cli.options import check
-from experiments.cli.progress import Progress, say
+from experiments.cli.progress import Progress
 from experiments.data.sets import Dataset
-from experiments.records import files
-from experiments.runs.sources import Source, SourceModels, Sources
+from experiments.runs.sources import SourceModels, Sources
 from experiments.runs.variants import Variant
 from experiments.study import starts
+from experiments.study.bank_cache import MEMBERS, BankCache
 from experiments.study.clustering import Clustering
 from experiments.training import networks
 from experiments.training.hyperparameters import Training
-from jaxinit import banks, initializers
+from jaxinit import initializers
 from jaxinit.layers import LiveTaps, Network
 from jaxinit.types import ParamsInitializer
 
-_BANK_SEED = 0
-_MEMBERS = 16  # of a cluster to draw from
 _BOOTSTRAP = 4096  # real filters of each layer to draw from
 
 
@@ -55,11 +49,11 @@ class Ingredients:
             dataset, settings, sources, overwrite=overwrite, progress=progress
         )
         self._network = networks.make_network(1, settings)
-        self._source_size = dataset.train_images.shape[1:3]
         self._size = (evaluated or dataset).train_images.shape[1:3]
         self._clustering = clustering
-        self._overwrite = overwrite
-        self._loaded: list[Source] | None = None
+        sources_network = networks.trace(self._network, dataset.train_images.shape[1:3])
+        self._banks = BankCache(self._sources, sources_network, clustering, overwrite=overwrite)
+        self.bank, self.sources = self._banks.bank, self._banks.sources
 
     def work(self) -> dict[str, float]:
         """For each source model that is still to be trained, how many pixels it trains on."""
@@ -100,12 +94,6 @@ class Ingredients:
     def names(self) -> tuple[str, ...]:
         """Where each source model comes from, without training or loading any."""
         return self._sources.names()
-
-    def sources(self) -> list[Source]:
-        """All source models, trained where they are missing."""
-        if self._loaded is None:
-            self._loaded = self._sources.load()
-        return self._loaded
 
     def pretrained(self) -> Variant:
         """The first source model as it is."""
@@ -170,6 +158,8 @@ class Ingredients:
             "layers": layers,
             "sources": list(self.names()[:models]),
         }
+        if chosen == "member":
+            settings["members"] = MEMBERS
         if live_only:
             name, label, settings["live_only"] = f"{name}-live", f"{label}, live taps", True
         return Variant(
@@ -209,58 +199,3 @@ class Ingredients:
             return initializers.clustered(bank)
 
         return Variant("bootstrap", "Real filters", make, settings)
-
-    def bank(
-        self,
-        distance: str,
-        k: int,
-        *,
-        models: int | None = None,
-        representative: str | None = None,
-        members: int = _MEMBERS,
-        live_only: bool = False,
-    ) -> banks.FilterBank:
-        """Fits one bank and keeps it; takes what is kept where it was made from the same.
-
-        Arguments are as of `clustered`; `members` is how many of a cluster are kept to be drawn.
-        """
-        chosen = representative or self._clustering.resolved(distance)
-        asked = {
-            "clusters": k,
-            "distance": distance,
-            "representative": chosen,
-            "sources": self.names()[:models],
-        }
-        stem = f"{distance}-k{k}-m{len(asked['sources'])}-{chosen}"
-        options = {name: getattr(self._clustering, name) for name in ("restarts", "most_slices")}
-        stem += "".join(f"-{name}-{value}" for name, value in options.items())
-        stem += f"-members-{members}" if members != _MEMBERS else ""
-        stem += "-live" if live_only else ""
-        path = self.folder / "banks" / f"{stem}.npz"
-        if path.exists() and not self._overwrite:
-            try:
-                kept = banks.load(path)
-            except (ValueError, OSError) as error:
-                raise UserError(f"{error}; delete {path}, it will be made anew") from error
-            if all(getattr(kept.provenance, name) == value for name, value in asked.items()):
-                return kept
-        try:
-            params = [source.stored_params() for source in self.sources()[:models]]
-            known = networks.trace(self._network, self._source_size)
-            say(f"clustering the filters of {len(params)} models: {distance}, k = {k}, {chosen}")
-            bank = banks.fit(
-                jax.random.key(_BANK_SEED),
-                params,
-                members_per_cluster=members,
-                live=known.live_taps() if live_only else None,
-                network=known,
-                **options,
-                **asked,
-            )
-            if processes.is_first():
-                with files.writing_to(path):
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    banks.save(bank, path)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        return bank

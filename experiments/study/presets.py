@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from experiments.cli.options import Settings
 from experiments.data.sets import Data
 from experiments.runs.evaluation import Evaluation
 from experiments.runs.sources import Sources
@@ -11,7 +12,7 @@ from experiments.training.hyperparameters import Training
 
 
 @dataclasses.dataclass(frozen=True)
-class Experiment:
+class Experiment(Settings):
     """What every experiment is told; each adds what it varies."""
 
     clustering: Clustering = dataclasses.field(default_factory=Clustering)

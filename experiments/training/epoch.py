@@ -78,11 +78,18 @@ def init_state(variables: Any, settings: Training) -> State:
     return State(variables["params"], variables["batch_stats"], optimizer.init(variables["params"]))
 
 
-def _metrics(logits: Float[Array, "n k"], labels: Int[Array, " n"]) -> Metrics:
+def batch_metrics(logits: Float[Array, "n k"], labels: Int[Array, " n"]) -> Metrics:
+    """Sums cross-entropy and hits over a batch.
+
+    A class is among the first k as argmax and top-k have it, ties going to the lower label: an
+    image whose logits are all equal counts as one of class 0, and NaN as no hit.
+    """
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     own = jnp.take_along_axis(logits, labels[:, None], axis=1)
-    rank = jnp.sum(logits > own, axis=1)
-    hits = [jnp.sum(rank < k).astype(jnp.float32) for k in (1, _TOP)]
+    before = jnp.arange(logits.shape[1])[None] < labels[:, None]
+    behind = jnp.where(before, own > logits, own >= logits)  # those that this class is ahead of
+    ahead = logits.shape[1] - jnp.sum(behind, axis=1)  # itself is behind, unless it is NaN
+    hits = [jnp.sum(ahead < k).astype(jnp.float32) for k in (1, _TOP)]
     return Metrics(jnp.sum(losses), *hits)
 
 
@@ -133,7 +140,7 @@ class Epoch:
             number, rows = batch
             step_key = jax.random.fold_in(augment_key, number)
             batch_images = images.train_images[train.rows[rows]]
-            return self._step(state, step_key, batch_images, train.labels[rows], expand)
+            return self.step(state, step_key, batch_images, train.labels[rows], expand)
 
         def expand(params: Any) -> Any:
             return dead_taps.pad(params, known, before.params)
@@ -160,10 +167,11 @@ class Epoch:
         validation = self._evaluate(state, images.test_images, test)
         return state, EpochResult(train_means, validation, norms, turns, step_losses)
 
-    def _normalize(self, images: UInt8[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+    def normalized(self, images: UInt8[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        """Bytes as the network takes them."""
         return images.astype(jnp.float32) * self.slope - self.offset
 
-    def _loss(
+    def loss(
         self,
         params: Any,
         batch_stats: Any,
@@ -171,16 +179,17 @@ class Epoch:
         labels: Array,
         expand: Callable[[Any], Any] = lambda params: params,
     ) -> Any:
+        """Mean loss of a batch in nats; and its metrics, and the batch statistics after it."""
         logits, updated = self.network.apply(
             {"params": expand(params), "batch_stats": batch_stats},
-            self._normalize(images),
+            self.normalized(images),
             train=True,
             mutable=["batch_stats"],
         )
-        metrics = _metrics(logits, labels)
+        metrics = batch_metrics(logits, labels)
         return metrics.loss / labels.shape[0], (metrics, updated["batch_stats"])
 
-    def _step(
+    def step(
         self,
         state: State,
         key: PRNGKey,
@@ -188,9 +197,10 @@ class Epoch:
         labels: Array,
         expand: Callable[[Any], Any] = lambda params: params,
     ) -> tuple[State, Metrics]:
+        """One step on a batch, augmented by `key`; its metrics are those before the step."""
         if self.settings.augment:
             images = augmentation.augment(key, images)
-        gradient = jax.grad(functools.partial(self._loss, expand=expand), has_aux=True)
+        gradient = jax.grad(functools.partial(self.loss, expand=expand), has_aux=True)
         grads, (metrics, batch_stats) = gradient(state.params, state.batch_stats, images, labels)
         updates, slots = self.optimizer.update(grads, state.optimizer, state.params)
         if self.settings.freeze_stem:
@@ -209,10 +219,11 @@ class Epoch:
             place = row % count
             logits = self.network.apply(
                 {"params": state.params, "batch_stats": state.batch_stats},
-                self._normalize(images[test.rows[place]]),
+                self.normalized(images[test.rows[place]]),
                 train=False,
             )
-            each = jax.vmap(lambda z, y: _metrics(z[None], y[None]))(logits, test.labels[place])
+            labels = test.labels[place]
+            each = jax.vmap(lambda z, y: batch_metrics(z[None], y[None]))(logits, labels)
             weighed = jax.tree.map(lambda m: jnp.sum(jnp.where(row < count, m, 0.0)), each)
             return jax.tree.map(jnp.add, total, weighed), None
 

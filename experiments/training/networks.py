@@ -9,13 +9,22 @@ from flax import linen
 from jaxtyping import Array
 
 import jaxinit
+from experiments.cli.options import check
 from experiments.training.hyperparameters import Training
 from jaxinit.layers import Network
 from jaxinit.models import registry
 
 
 def make_network(classes: int, settings: Training) -> linen.Module:
-    """The network that the settings ask for."""
+    """The network that the settings ask for.
+
+    Raises:
+        UserError: It is to compute in float64, which JAX would quietly leave at float32.
+    """
+    check(
+        settings.precision != "float64" or bool(jax.config.read("jax_enable_x64")),
+        "--precision float64 needs 64-bit numbers: set JAX_ENABLE_X64=1",
+    )
     network = registry.get(settings.network)
     return network.make(classes=classes, dtype=jnp.dtype(settings.precision))
 

@@ -1,7 +1,11 @@
 """The learning rate of each epoch, as a pure function of what was recorded before it."""
 
 import math
+import typing
 from collections.abc import Sequence
+from typing import Literal
+
+Schedule = Literal["published", "published-source", "report", "constant", "cosine"]
 
 
 def learning_rate(
@@ -41,8 +45,7 @@ def learning_rate(
     if schedule == "report":
         return base * 0.5 ** plateaus(val_accuracies[:epoch], patience=4)
     raise ValueError(
-        f"unknown schedule {schedule!r}: choose published, published-source, report, constant or "
-        "cosine"
+        f"unknown schedule {schedule!r}: choose one of {', '.join(typing.get_args(Schedule))}"
     )
 
 

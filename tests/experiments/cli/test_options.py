@@ -1,6 +1,8 @@
 """The command line that follows from the dataclasses."""
 
 import dataclasses
+import re
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,10 @@ from experiments.cli.errors import UserError
 from experiments.data.sets import Data
 from experiments.runs import protocol
 from experiments.training.hyperparameters import Training
+
+
+def _any(value: Any) -> Any:
+    return value
 
 
 def parse(*argv, presets=clusters.PRESETS):
@@ -73,21 +79,23 @@ def test_help_shows_every_option_with_its_default(capsys, presets):
     with pytest.raises(SystemExit) as stop:
         parse("--help", presets=presets)
     assert stop.value.code == 0
-    text = " ".join(capsys.readouterr().out.split())
-    assert "--preset" in text
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "--preset {" in text
 
     def flags(settings):
         for field in dataclasses.fields(settings):
             value = getattr(settings, field.name)
-            if dataclasses.is_dataclass(value):
-                yield from flags(value)
-            else:
-                yield f"--{field.name.replace('_', '-')}", field.metadata["help"]
+            yield from (
+                flags(value) if dataclasses.is_dataclass(value) else [options.flag(field.name)]
+            )
 
-    for flag, what in flags(presets["quick"]):
-        assert flag in text
-        assert " ".join(what.split()[:4]).split(":")[0] in text
-    assert text.count("(default: ") == len(list(flags(presets["quick"]))) + 1
+    every = list(flags(presets["quick"]))
+    assert text.count("(default: ") == len(every) + 1
+    for flag in every:
+        # The flag, what it takes, some words on what it does, and the default.
+        whats = [part.split("(default: ")[0] for part in text.split(f" {flag}")[1:]]
+        words = [re.findall(r"(?<![{,\[])\b[a-z]+\b", what) for what in whats]
+        assert max(map(len, words)) > 1, flag
 
 
 @pytest.mark.parametrize(
@@ -96,8 +104,6 @@ def test_help_shows_every_option_with_its_default(capsys, presets):
         (["--colour", "red"], "--colour"),
         (["--dataset", "mnist"], "mnist"),
         (["--epochs", "many"], "many"),
-        (["--pairs", "10"], "two numbers with a dash"),
-        (["--pairs", "10-10"], "twice"),
         (["--preset", "huge"], "huge"),
         (["--distances", "manhattan"], "manhattan"),
     ],
@@ -123,11 +129,32 @@ def test_malformed_options_end_with_status_2(capsys, argv, words):
         (["--runs-at-once", "0"], "--runs-at-once 0 is too small"),
         (["--train-images-per-class", "0"], "--train-images-per-class 0 is too small"),
         (["--pairs", "10-11", "11-10"], "names a pair twice"),
+        (["--pairs", "10"], "two numbers with a dash"),
+        (["--pairs", "10-10"], "twice"),
+        (["--clusters"], "--clusters names none"),
     ],
 )
 def test_values_out_of_range_get_a_sentence(argv, words):
     with pytest.raises(UserError, match=words):
         parse(*argv)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (
+            lambda: Training(schedule=_any("plateau")),
+            "--schedule plateau is not known: choose one of",
+        ),
+        (lambda: Training(network="lenet"), "--network lenet is not known: choose one of resnet18"),
+        (lambda: Data(dataset="mnist"), "--dataset mnist is not known"),
+        (lambda: Training(momentum=float("nan")), "--momentum nan must be in"),
+        (lambda: Training(learning_rate=float("inf")), "--learning-rate inf must be positive"),
+    ],
+)
+def test_values_are_checked_where_settings_are_made_in_python_too(make, words):
+    with pytest.raises(UserError, match=re.escape(words)):
+        make()
 
 
 def test_main_ends_with_status_2_and_one_sentence(capsys):

@@ -76,7 +76,7 @@ def test_the_papers_preset_has_the_authors_setting():
         {"normalize": False},
         {"precision": "bfloat16"},
         {"network": "custom"},
-        {"network": "vgg16"},
+        {"network": "vgg11"},
         {"freeze_stem": True},
         {"learning_rate": 0.1},
         {"batch_size": 64},

@@ -18,7 +18,7 @@ from experiments.data.tasks import pair_task
 from experiments.runs import protocol
 from experiments.training import augmentation, dead_taps, networks, programs, run_log
 from experiments.training import trainer as trainers
-from experiments.training.epoch import Epoch, Split, _metrics, init_state
+from experiments.training.epoch import Epoch, Split, batch_metrics, init_state
 from experiments.training.hyperparameters import Training
 from experiments.training.run_log import Curves
 from experiments.training.trainer import Trainer
@@ -133,11 +133,36 @@ def test_taps_that_see_no_data_are_those_of_steps_with_all(monkeypatch):
     np.testing.assert_allclose(ratio, ratio.mean(), rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("logits", "label", "top1", "top5"),
+    [
+        (np.zeros(10), 0, 1, 1),  # all equal: as argmax has it, of class 0
+        (np.zeros(10), 4, 0, 1),
+        (np.zeros(10), 5, 0, 0),
+        (np.full(10, np.nan), 0, 0, 0),
+        (np.r_[np.zeros(9), np.nan], 9, 0, 0),
+    ],
+)
+def test_ties_go_to_the_lower_label_and_nan_is_no_hit(logits, label, top1, top5):
+    got = batch_metrics(jnp.asarray(logits[None], jnp.float32), jnp.asarray([label]))
+    assert (float(got.top1), float(got.top5)) == (top1, top5)
+
+
+def test_hits_are_those_of_a_stable_sort():
+    rng = np.random.default_rng(0)
+    logits = rng.integers(0, 4, (500, 10)).astype(np.float32)  # many ties
+    labels = rng.integers(0, 10, 500).astype(np.int32)
+    order = np.argsort(-logits, axis=1, kind="stable")
+    got = batch_metrics(jnp.asarray(logits), jnp.asarray(labels))
+    assert float(got.top1) == np.sum(order[:, 0] == labels)
+    assert float(got.top5) == np.sum((order[:, :5] == labels[:, None]).any(axis=1))
+
+
 def test_metrics_by_hand():
     logits = jnp.log(
         jnp.asarray([[0.5, 0.2, 0.1, 0.1, 0.05, 0.05], [0.4, 0.3, 0.1, 0.1, 0.06, 0.04]])
     )
-    got = _metrics(logits, jnp.asarray([1, 5]))
+    got = batch_metrics(logits, jnp.asarray([1, 5]))
     assert float(got.loss) == pytest.approx(-math.log(0.2) - math.log(0.04), rel=1e-5)
     assert (float(got.top1), float(got.top5)) == (0.0, 1.0)
 
