@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from experiments import filters
 from experiments.cli.errors import UserError, exit_status
-from experiments.records import run_record, summaries
+from experiments.records import former, run_record, summaries
 from experiments.records.files import write_text, writing_to
 from experiments.records.run_record import RunRecord
 from experiments.reporting import charts, presentation
@@ -49,13 +49,6 @@ SECTIONS = (
     Section("Baselines", "baselines", ("baselines", FINALS)),
     Section("Hyper-parameter search", "search", ("search", FINALS)),
 )
-
-# What recorded experiments were called before.
-FORMER = {
-    "alignment": "aligned_filters",
-    "layers": "initialized_layers",
-    "models": "source_models",
-}
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --paper: #ffffff; --line: #d0d0d0;
@@ -117,7 +110,7 @@ def find(results: Path, experiment: str) -> Found | None:
 
 def _file(results: Path, experiment: str) -> Path | None:
     """Finds an experiment's summary, or the `study.json` that its finished study has instead."""
-    names = [experiment, *(old for old, new in FORMER.items() if new == experiment)]
+    names = [experiment, *(old for old, new in former.EXPERIMENTS.items() if new == experiment)]
     files: list[Path] = []
     for folder in (results, *sorted(results.glob("*/"))):
         stems = (f"{name}{suffix}.json" for name in names for suffix in ("", "-procedural"))
