@@ -8,11 +8,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from experiments.cli.errors import UserError, exit_status
 from experiments.records import averages, files, run_record, summaries
-from experiments.records.run_record import RunRecord
 from experiments.reporting import charts, inference, tables, wording
 
 # What is recorded of layers: the title of its figure, its first epoch, and what the axes say.
@@ -40,7 +39,11 @@ def write(results: Path, output: Path) -> list[Path]:
     Raises:
         UserError: If there is no summary, or it does not say what to compare.
     """
-    records, (labels, baseline, subtitle, families) = read(results)
+    study = summaries.read(results)
+    records, shown = study.runs, study.showing()
+    if not shown.families:
+        raise UserError(f"{study.file} does not say what to compare: run its experiment again")
+    labels, baseline, subtitle = shown.starts, shown.baseline, shown.subtitle
     averages.summarize(records)  # which refuses runs of unequal length
     text = [
         "# What the runs settle",
@@ -52,17 +55,20 @@ def write(results: Path, output: Path) -> list[Path]:
         "## Every start",
         "",
     ]
-    text.append(tables.starts_table(records, labels, baseline))
+    text += [tables.starts_table(records, labels, baseline).markdown(), ""]
     figures = {}
-    for stem, (title, words) in families.items():
+    for family in shown.families:
+        words = family.words()
         found = inference.compare(records, list(words))
         if not found:
             continue
         rows = [words[one.variant, one.baseline] for one in found]
-        text += [f"## {title}", "", tables.comparisons_table(found, rows)]
-        if missing := len(words) - len(found):
-            text += [f"Not run, but counted in the correction: {missing}.", ""]
-        figures[stem] = charts.differences_figure(found, rows, title=title, subtitle=subtitle)
+        text += [f"## {family.title}", "", tables.comparisons_table(found, rows).markdown(), ""]
+        if missing := tables.not_run(len(words) - len(found)):
+            text += [missing, ""]
+        figures[family.stem] = charts.differences_figure(
+            found, rows, title=family.title, subtitle=subtitle
+        )
     for kind, (title, first, across, up) in _OF_LAYERS.items():
         if curves := averages.layer_curves(records, labels, kind):
             figures[f"{kind}s"] = charts.layers_figure(
@@ -84,37 +90,6 @@ def write(results: Path, output: Path) -> list[Path]:
         name = f"{run_record.output_name('evidence', records)}.md"
         written.append(files.write_text("\n".join(text), output / name))
     return written
-
-
-class Shown(NamedTuple):
-    """What a summary says of how its runs are shown and compared."""
-
-    labels: dict[str, str]  # of every start, in the order of tables
-    baseline: str
-    subtitle: str
-    families: dict[str, tuple[str, dict[tuple[str, str], str]]]  # title; what each pair asks
-
-
-def read(results: Path) -> tuple[list[RunRecord], Shown]:
-    """Reads the summary in the folder of an experiment.
-
-    Raises:
-        UserError: There is none, or it does not say what to compare.
-    """
-    records, shown = summaries.read_summary(summaries.find(results))
-    try:
-        labels, baseline = dict(shown["labels"]), shown["baseline"]
-        labels.setdefault(baseline, baseline)
-        families = {
-            f["stem"]: (f["title"], {(name, other): asked for asked, name, other in f["contrasts"]})
-            for f in shown["families"]
-        }
-        return records, Shown(labels, baseline, shown["subtitle"], families)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"the summary in {results} does not say what to compare ({error}): run its experiment "
-            "again"
-        ) from error
 
 
 def main(argv: Sequence[str] | None = None) -> None:

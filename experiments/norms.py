@@ -15,6 +15,7 @@ import jax
 
 from experiments.cli.options import Count, Several
 from experiments.records import files, run_record, store
+from experiments.reporting import tables
 from experiments.study import conduct, presets
 from experiments.study.clustering import Clustering
 from experiments.study.entry import Entry
@@ -84,12 +85,7 @@ def _relative(params: Params, default: Params, network: Network) -> Norms:
 
 def table(norms: Mapping[str, Norms]) -> str:
     """Writes median, least and greatest over the layers in Markdown."""
-    lines = ["| start | median of layers | least | greatest |", "|---|---|---|---|"]
-    for name, of_layers in norms.items():
-        values = list(of_layers.values())
-        numbers = (statistics.median(values), min(values), max(values))
-        lines.append(f"| {name} | {' | '.join(f'{number:.2f}' for number in numbers)} |")
-    return "\n".join(lines)
+    return tables.norms_table(norms).markdown()
 
 
 class Plan(NamedTuple):

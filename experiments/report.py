@@ -1,6 +1,6 @@
 """The whole paper on one page: every figure and table, from what was recorded, beside the authors'.
 
-Reads the summaries that the experiments wrote and nothing else; what has not been run is shown as
+Reads what the experiments recorded and nothing else; what has not been run is shown as
 not run. Writes `report.html`, which holds its figures, `report.md`, and each figure as PNG and SVG.
 """
 
@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 from experiments import filters
 from experiments.cli.errors import UserError, exit_status
-from experiments.records import summaries
+from experiments.records import former, run_record, summaries
 from experiments.records.files import write_text, writing_to
 from experiments.records.run_record import RunRecord
 from experiments.reporting import charts, presentation
-from experiments.reporting.tables import table_1
+from experiments.reporting.tables import Table, table_1
 
 
 class Section(NamedTuple):
@@ -30,22 +30,24 @@ class Section(NamedTuple):
     figures: tuple[str, ...]  # how the stems of its figures begin
 
 
+FINALS = "final_accuracy"
+
 SECTIONS = (
     Section("Figure 2: ways of starting a network", "clusters", ("figure2",)),
-    Section("Figure 3: number of clusters", "clusters", ("figure3", "final_accuracy")),
+    Section("Figure 3: number of clusters", "clusters", ("figure3", FINALS)),
     Section(
         "Figure 4: number of initialised layers",
         "initialized_layers",
-        ("figure4", "final_accuracy"),
+        ("figure4", FINALS),
     ),
-    Section("Figure 5: number of source models", "source_models", ("figure5", "final_accuracy")),
-    Section("Figure 6: aligned filters", "aligned_filters", ("figure6", "final_accuracy")),
-    Section("Figure 7: layers of Gabor filters", "gabor", ("figure7", "final_accuracy")),
+    Section("Figure 5: number of source models", "source_models", ("figure5", FINALS)),
+    Section("Figure 6: aligned filters", "aligned_filters", ("figure6", FINALS)),
+    Section("Figure 7: layers of Gabor filters", "gabor", ("figure7", FINALS)),
     Section("Figure 8: the first layer alone", "initialized_layers", ("figure8",)),
-    Section("Figure 9: an unseen data set", "tiny_imagenet", ("figure9", "final_accuracy")),
+    Section("Figure 9: an unseen data set", "tiny_imagenet", ("figure9", FINALS)),
     Section("Figure 10: filters before and after training", "filters", ("figure10", "clusters")),
-    Section("Baselines", "baselines", ("baselines", "final_accuracy")),
-    Section("Hyper-parameter search", "search", ("search", "final_accuracy")),
+    Section("Baselines", "baselines", ("baselines", FINALS)),
+    Section("Hyper-parameter search", "search", ("search", FINALS)),
 )
 
 _STYLE = """
@@ -69,45 +71,58 @@ nav a { margin-right: 1rem; }
 class Found(NamedTuple):
     """What one experiment recorded, drawn."""
 
-    records: list[RunRecord]
-    table: str
+    runs: list[RunRecord]
+    tables: list[Table]
     figures: dict[str, charts.Figure]
     subtitle: str
-    labels: Mapping[str, str]  # of the variants
-    file: Path
-
-    def named(self, stem: str) -> str:
-        """The name of a file made from these, which says so where the data are procedural."""
-        procedural = self.file.stem.endswith("-procedural")
-        return f"{stem}-procedural" if procedural else stem
+    suffix: str  # of the names of files made from these, which say so where data are procedural
 
 
 def find(results: Path, experiment: str) -> Found | None:
-    """Reads the summary of one experiment in a folder or the folders in it, None without one.
+    """Reads the study of one experiment in a folder or the folders in it, None without one.
 
     Raises:
         UserError: If the file is damaged, or there are several.
     """
-    names = (f"{experiment}.json", f"{experiment}-procedural.json")
-    files = sorted(file for name in names for at in ("", "*/") for file in results.glob(at + name))
-    if not files:
+    file = _file(results, experiment)
+    if file is None:
         return None
-    if len(files) > 1:
-        listed = ", ".join(str(file) for file in files)
-        raise UserError(f"{experiment} was run several times ({listed}): give the folder of one")
-    (file,) = files
+    suffix = "-procedural" if file.stem.endswith("-procedural") else ""
     try:
         if experiment == "filters":
             drawings = filters.recorded(file)
             subtitle = "; ".join(drawn["subtitle"] for drawn in drawings.values())
-            return Found([], "", filters.draw(drawings), subtitle, {}, file)
-        records, shown = summaries.read_summary(file)
-        table, figures = presentation.draw(records, shown)
-        return Found(records, table, figures, shown["subtitle"], shown["labels"], file)
+            return Found([], [], filters.draw(drawings), subtitle, suffix)
+        study = summaries.read_study(file)
+        shown = study.showing()
+        table, figures = presentation.draw(study.runs, shown)
+        tables = [table]
+        if experiment == "tiny_imagenet":
+            tables.append(table_1(study.runs, shown))
+        if study.runs and run_record.is_procedural(study.runs):
+            suffix = "-procedural"
+        return Found(study.runs, tables, figures, shown.subtitle, suffix)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{file} does not say what to show ({error!r}): run {experiment} again"
         ) from error
+
+
+def _file(results: Path, experiment: str) -> Path | None:
+    """Finds an experiment's summary, or the `study.json` that its finished study has instead."""
+    names = [experiment, *(old for old, new in former.EXPERIMENTS.items() if new == experiment)]
+    files: list[Path] = []
+    for folder in (results, *sorted(results.glob("*/"))):
+        stems = (f"{name}{suffix}.json" for name in names for suffix in ("", "-procedural"))
+        summary = [folder / stem for stem in stems if (folder / stem).is_file()]
+        study = folder / summaries.STUDY
+        if not summary and study.is_file() and summaries.experiment_in(study) in names:
+            summary = [study]
+        files += summary
+    if len(files) > 1:
+        listed = ", ".join(str(file) for file in files)
+        raise UserError(f"{experiment} was run several times ({listed}): give the folder of one")
+    return files[0] if files else None
 
 
 def write(results: Path, output: Path) -> list[Path]:
@@ -138,16 +153,14 @@ def write(results: Path, output: Path) -> list[Path]:
         text += [one.subtitle, ""]
         for stem, figure in one.figures.items():
             if stem.startswith(section.figures):
-                name = one.named(f"{section.experiment}-{stem}")
+                name = f"{section.experiment}-{stem}{one.suffix}"
                 written += charts.save(figure, output, name)
                 page.append(_image(figure, f"{section.title} ({stem})"))
                 text += [f"![{stem}]({name}.png)", ""]
-        tables = [one.table] if one.table and section.figures[0] != "figure8" else []
-        if section.experiment == "tiny_imagenet":
-            tables.append(table_1(one.records, one.labels))
-        for table in tables:
-            page.append(_table(table))
-            text += [table, ""]
+        # Of several sections of an experiment the one with every run's accuracy has its tables.
+        for table in one.tables if FINALS in section.figures else []:
+            page.append(_html(table))
+            text += [table.markdown(), ""]
     page.append("</body></html>\n")
     with writing_to(output):
         written.append(write_text("\n".join(page), output / "report.html"))
@@ -161,7 +174,7 @@ def _head(found: Mapping[str, Found | None]) -> str:
         for number, section in enumerate(SECTIONS)
         if found[section.experiment]
     )
-    ran = sum(len(one.records) for one in found.values() if one)
+    ran = sum(len(one.runs) for one in found.values() if one)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -179,19 +192,15 @@ def _image(figure: charts.Figure, words: str) -> str:
     return f'<img alt="{html.escape(words)}" src="data:image/png;base64,{data}">'
 
 
-def _table(markdown: str) -> str:
-    """Turns a table in Markdown, with the notes below it, into HTML."""
-    rows, notes = [], []
-    for line in markdown.splitlines():
-        if line.startswith("|"):
-            cells = [html.escape(cell.strip()) for cell in line.strip("|").split("|")]
-            if not all(set(cell) <= {"-"} for cell in cells):
-                kind = "td" if rows else "th"
-                rows.append("".join(f"<{kind}>{cell}</{kind}>" for cell in cells))
-        elif line.strip():
-            notes.append(f'<p class="quiet">{html.escape(line)}</p>')
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    return f'<div class="table"><table>{body}</table></div>{"".join(notes)}'
+def _html(table: Table) -> str:
+    """Lays a table out, with its note below."""
+    rows = [("th", table.header), *(("td", row) for row in table.rows)]
+    body = "".join(
+        f"<tr>{''.join(f'<{kind}>{html.escape(cell)}</{kind}>' for cell in cells)}</tr>"
+        for kind, cells in rows
+    )
+    note = f'<p class="quiet">{html.escape(table.note)}</p>' if table.note else ""
+    return f'<div class="table"><table>{body}</table></div>{note}'
 
 
 def main(argv: Sequence[str] | None = None) -> None:

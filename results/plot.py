@@ -2,7 +2,8 @@
 
     python results/plot.py results/cifar100-clusters curves.png
 
-Every file of `<folder>/runs` is one run; `experiments/records/run.schema.json` says what is in it.
+Every line of `<folder>/runs.jsonl` is one run, and so is every file of `<folder>/runs`, which
+counts where it is of the same; `experiments/records/run.schema.json` says what is in them.
 """
 
 import json
@@ -12,17 +13,23 @@ from pathlib import Path
 import pandas as pd
 from matplotlib import pyplot as plt
 
+NAMES = ("experiment", "variant", "task", "seed")
+
 
 def read(folder: Path) -> pd.DataFrame:
-    """Returns a row for each epoch of each run in `<folder>/runs`: its names, and its curves."""
+    """Returns a row for each epoch of each run in a folder: its names, and its curves."""
+    runs = {}
+    for file in (*folder.glob("runs.jsonl"), *sorted(folder.glob("runs/*.json"))):
+        for line in file.read_text(encoding="utf-8").strip().split("\n"):
+            run = json.loads(line)
+            runs[tuple(run[name] for name in NAMES)] = run
     frames = []
-    for file in sorted(folder.glob("runs/*.json")):
-        run = json.loads(file.read_text(encoding="utf-8"))
+    for names, run in runs.items():
         frame = pd.DataFrame(run["curves"]).rename_axis("epoch").reset_index()
-        names = {name: run[name] for name in ("experiment", "variant", "task", "seed")}
-        frames.append(frame.assign(epoch=frame["epoch"] + 1, **names))
+        named = dict(zip(NAMES, names, strict=True))
+        frames.append(frame.assign(epoch=frame["epoch"] + 1, **named))
     if not frames:
-        print(f"no runs in {folder}/runs: give the folder of an experiment", file=sys.stderr)
+        print(f"no runs in {folder}: give the folder of an experiment", file=sys.stderr)
         sys.exit(2)
     return pd.concat(frames, ignore_index=True)
 

@@ -11,18 +11,15 @@ import argparse
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from experiments import evidence
 from experiments.cli.errors import UserError, exit_status
-from experiments.evidence import Shown
-from experiments.records import averages, published
+from experiments.records import published, summaries
 from experiments.records.run_record import RunRecord
-from experiments.reporting import inference, wording
+from experiments.records.shown import Shown
+from experiments.reporting import tables
+from experiments.reporting.tables import Table
 
 _HERE = Path(__file__).parent
 # Their clusters are of ten source models.
@@ -70,45 +67,22 @@ _PLANNED = {
 _BLOCK = re.compile(r"(<!-- table: ([^\n]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def starts(folder: str) -> str:
+def starts(folder: str) -> Table:
     """Every start: final accuracy, difference from the baseline, early epochs, time to accuracy."""
-    records, (labels, baseline, *_) = _read(folder)
-    levels = averages.finals(records, baseline)
-    rows = [
-        "| start | n | final accuracy, % | difference, 95 % interval | after 1 epoch | after 3 | "
-        f"training loss | epochs to {labels[baseline]}’s final |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name, label in labels.items():
-        runs = [r for r in records if r.variant == name and r.stopped is None]
-        reached = averages.epochs_to_finals(runs, levels)
-        epochs = [epoch for epoch in reached if epoch is not None]
-        accuracies = [r.curves["val_acc_top1"] for r in runs]
-        late = len(reached) - len(epochs)
-        rows.append(
-            _row(
-                label,
-                str(len(runs)),
-                wording.mean_std([averages.final(r) for r in runs]),
-                "–" if name == baseline else _difference(records, name, baseline),
-                *(_mean([a[e - 1] for a in accuracies if len(a) >= e]) for e in (1, 3)),
-                _mean([averages.final(r, "train_loss") for r in runs], digits=2),
-                (_mean(epochs) if epochs else "–") + (f" ({late} never)" if late else ""),
-            )
-        )
-    return "\n".join(rows)
+    runs, shown = _read(folder)
+    return tables.short_starts_table(runs, shown.starts, shown.baseline)
 
 
-def verdicts(folder: str, family: str) -> str:
+def verdicts(folder: str, family: str) -> Table:
     """The comparisons of one family, with what they settle by the rule of `PLAN.md`."""
-    records, shown = _read(folder)
-    if family not in shown.families:
+    runs, shown = _read(folder)
+    words = {one.stem: one.words() for one in shown.families}
+    if family not in words:
         raise UserError(f"results/{folder} has no comparisons {family!r}")
-    _, words = shown.families[family]
-    return _verdicts(records, words)
+    return tables.verdicts_table(runs, words[family])
 
 
-def planned(family: str, *folders: str) -> str:
+def planned(family: str, *folders: str) -> Table:
     """A family of `PLAN.md` whose starts lie in several folders."""
     if family not in _PLANNED:
         raise UserError(f"there is no family {family!r}: take one of {', '.join(_PLANNED)}")
@@ -117,104 +91,41 @@ def planned(family: str, *folders: str) -> str:
         (asked, _after(e, name), _after(e, other)) for asked, name, other, e in _PLANNED[family]
     ]
     early = [
-        dataclasses.replace(_early(run, e), variant=_after(e, run.variant))
+        dataclasses.replace(tables.early(run, e), variant=_after(e, run.variant))
         for e in {row[-1] for row in _PLANNED[family]}
         for run in runs
     ]
-    return _verdicts(early, {(name, other): asked for asked, name, other in rows})
+    return tables.verdicts_table(early, {(name, other): asked for asked, name, other in rows})
 
 
 def _after(epochs: int, variant: str) -> str:
     return f"{variant}.epochs-{epochs}"
 
 
-def _verdicts(records: Sequence[RunRecord], words: Mapping[tuple[str, str], str]) -> str:
-    """What is found of each pair of starts; the words say what it asks."""
-    rows = [
-        "| what is compared | tasks | difference, 95 % interval | corrected p | probability of "
-        "improvement | detectable | verdict |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    found = inference.compare(records, list(words))
-    for one in found:
-        rows.append(
-            _row(
-                words[one.variant, one.baseline],
-                str(one.tasks),
-                wording.difference_text(one.mean, one.low, one.high),
-                f"{one.adjusted:.3f}",
-                f"{one.improvement:.0%}".replace("%", " %"),
-                f"{one.detectable:.1f}",
-                f"**{inference.verdict(one)}**",
-            )
-        )
-    if missing := len(words) - len(found):
-        rows += ["", f"Not run, but counted in the correction: {missing}."]
-    return "\n".join(rows)
-
-
-def protocols(fresh: str, sequential: str) -> str:
+def protocols(fresh: str, sequential: str) -> Table:
     """Final accuracies and differences from random: fresh runs, runs carried over, the authors'."""
     (own, shown), (carried, _) = _read(fresh), _read(sequential)
-    rows = ["| start | fresh | carried over | authors, carried over |", "|---|---|---|---|"]
-    for name, label in shown.labels.items():
-        cells = [
-            _mean(finals)
-            + ("" if name == shown.baseline else f" ({_difference(runs, name, shown.baseline)})")
-            for runs in (own, carried)
-            if (finals := list(averages.finals(runs, name).values()))
-        ]
-        if len(cells) == 2:
-            rows.append(_row(label, *cells, _published(name)))
-    return "\n".join(rows)
+    theirs = {name: of for name, of in _AUTHORS.items() if of}
+    return tables.protocols_table(own, carried, shown, theirs)
 
 
-def ranked(epochs: str, baseline: str, *folders: str) -> str:
-    """The starts of several folders after so many epochs, the best first: no verdicts.
-
-    Only those that ran wherever the baseline did, as tasks differ more than starts do.
-    """
+def ranked(epochs: str, baseline: str, *folders: str) -> Table:
+    """The starts of several folders after so many epochs, the best first: no verdicts."""
     if not epochs.isdigit() or int(epochs) < 1:
         raise UserError(f"{epochs!r} is no number of epochs: say 1 or more")
-    pooled, labels = _pooled(folders)
-    records = [_early(run, int(epochs)) for run in pooled]
-    runs = {name: averages.finals(records, name) for name in labels}
-    if not runs.get(baseline):
+    runs, labels = _pooled(folders)
+    if not any(run.variant == baseline and run.stopped is None for run in runs):
         raise UserError(f"no run of {baseline} in {', '.join(folders)}")
-    everywhere = runs[baseline].keys()
-    finals = {n: [of[k] for k in everywhere] for n, of in runs.items() if of.keys() >= everywhere}
-    rows = [
-        f"| start | n | after {epochs} epochs, % | difference from {labels[baseline]}, "
-        "95 % interval |",
-        "|---|---|---|---|",
-    ]
-    for name in _best_first(finals):
-        difference = "–" if name == baseline else _difference(records, name, baseline)
-        rows.append(_row(labels[name], str(len(finals[name])), _mean(finals[name]), difference))
-    return "\n".join(rows)
+    return tables.ranked_table(runs, labels, baseline, int(epochs))
 
 
-def tried(folder: str) -> str:
+def tried(folder: str) -> Table:
     """The variants of an experiment by their mean final accuracy, the best first."""
-    records, shown = _read(folder)
-    runs = averages.by_variant(records)
-    finals = {name: list(averages.finals(records, name).values()) for name in shown.labels}
-    rows = ["| start | n | stopped | final accuracy, % | training loss |", "|---|---|---|---|---|"]
-    for name in _best_first(finals):
-        losses = list(averages.finals(records, name, "train_loss").values())
-        rows.append(
-            _row(
-                shown.labels[name],
-                str(len(finals[name])),
-                str(len(runs[name]) - len(finals[name])),
-                _mean(finals[name]),
-                _mean(losses, digits=2),
-            )
-        )
-    return "\n".join(rows)
+    runs, shown = _read(folder)
+    return tables.tried_table(runs, shown.starts)
 
 
-KINDS: dict[str, Callable[..., str]] = {
+KINDS: dict[str, Callable[..., Table]] = {
     function.__name__: function
     for function in (starts, verdicts, planned, protocols, ranked, tried)
 }
@@ -241,11 +152,12 @@ def _table(asked: str) -> str:
     except TypeError as error:
         takes = " ".join(inspect.signature(KINDS[kind]).parameters)
         raise UserError(f"table {asked!r}: say {kind} {takes}") from error
-    return KINDS[kind](*arguments)
+    return KINDS[kind](*arguments).markdown()
 
 
 def _read(folder: str) -> tuple[list[RunRecord], Shown]:
-    return evidence.read(_HERE / folder)
+    study = summaries.read(_HERE / folder)
+    return study.runs, study.showing()
 
 
 def _pooled(folders: Sequence[str]) -> tuple[list[RunRecord], dict[str, str]]:
@@ -254,7 +166,7 @@ def _pooled(folders: Sequence[str]) -> tuple[list[RunRecord], dict[str, str]]:
     labels: dict[str, str] = {}
     for folder in folders:
         records, shown = _read(folder)
-        labels |= shown.labels
+        labels |= shown.starts
         for run in records:
             kept = pooled.setdefault((run.variant, run.task, run.seed), run)
             if kept.curves != run.curves:
@@ -263,48 +175,6 @@ def _pooled(folders: Sequence[str]) -> tuple[list[RunRecord], dict[str, str]]:
                     "before it: pool folders of one protocol"
                 )
     return list(pooled.values()), labels
-
-
-def _early(run: RunRecord, epochs: int) -> RunRecord:
-    """A run as it was after so many epochs."""
-    if run.stopped is None and len(run.curves["val_acc_top1"]) < epochs:
-        raise UserError(f"{run.variant} on {run.task} has fewer than {epochs} epochs: say fewer")
-    return averages.first_epochs(run, epochs)
-
-
-def _best_first(finals: Mapping[str, Sequence[float]]) -> list[str]:
-    """Names by their mean, those without any last."""
-    return sorted(finals, key=lambda name: -np.mean(finals[name]) if finals[name] else np.inf)
-
-
-def _difference(records: Sequence[RunRecord], name: str, baseline: str) -> str:
-    pairs = averages.paired_differences(records, name, baseline)
-    if not pairs:
-        return "–"
-    values = averages.task_means(pairs)
-    return wording.difference_text(float(values.mean()), *inference.interval(values))
-
-
-def _published(name: str) -> str:
-    """The authors' final accuracy, and its difference from random after as many epochs."""
-    theirs = _AUTHORS.get(name)
-    if theirs is None:
-        return "–"
-    curve = published.curve(theirs)
-    level, base = (
-        float(np.mean(values[-averages.LAST_EPOCHS :]))
-        for values in (curve, published.curve(published.RANDOM)[: len(curve)])
-    )
-    difference = "" if theirs == published.RANDOM else f" ({level - base:+.1f})"
-    return f"{level:.1f}{difference.replace('-', '−')}"
-
-
-def _mean(values: Sequence[Any], digits: int = 1) -> str:
-    return f"{np.mean(values):.{digits}f}" if len(values) else "–"
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:

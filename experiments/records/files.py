@@ -34,7 +34,12 @@ def plain(value: Any) -> JSON:
 
 def write_json(data: JSON, target: Path) -> Path:
     """Writes a file as `write_text`; NaN and infinity become null."""
-    return write_text(json.dumps(plain(data), allow_nan=False, ensure_ascii=False) + "\n", target)
+    return write_text(json_line(data), target)
+
+
+def json_line(data: JSON) -> str:
+    """Returns the data as one line of JSON; NaN and infinity become null."""
+    return json.dumps(plain(data), allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def write_text(text: str, target: Path) -> Path:
@@ -76,20 +81,33 @@ def cannot_write(folder: Path | str, error: OSError) -> str:
     return f"cannot write to the output folder {folder} ({error.strerror}): {advice}"
 
 
+def read_text(path: Path | str) -> str:
+    """Reads a text file. Raises `UserError` where it cannot."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror})") from error
+    except UnicodeError as error:
+        raise UserError(f"{path} is not text ({error}): delete it to run this again") from error
+
+
 def read_json(path: Path | str) -> dict[str, JSON]:
     """Reads a file of this schema; returns all but the version.
 
     Raises:
         UserError: If the file cannot be read, or is of another version.
     """
+    return parse_json(read_text(path), path)
+
+
+def parse_json(text: str, where: Path | str) -> dict[str, JSON]:
+    """Reads a text as `read_json` does a file; `where` is what errors call it."""
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror})") from error
+        data = json.loads(text)
     except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}): delete it to run this again") from error
+        raise UserError(f"{where} is not JSON ({error}): delete it to run this again") from error
     if not isinstance(data, dict) or (version := data.pop("schema_version", None)) is None:
-        raise UserError(f"{path} has no schema_version, so it is not the record of a run")
+        raise UserError(f"{where} has no schema_version, so it is not the record of a run")
     if version != SCHEMA_VERSION:
-        raise UserError(f"{path} has schema version {version}, and this is {SCHEMA_VERSION}")
+        raise UserError(f"{where} has schema version {version}, and this is {SCHEMA_VERSION}")
     return data

@@ -1,7 +1,15 @@
-"""What older records do not say, as it could not be chosen when they were written."""
+"""What older records call otherwise, or do not say, as it could not be chosen then."""
 
 from collections.abc import Mapping
 from typing import Any
+
+# What experiments were called, and are called now.
+EXPERIMENTS = {
+    "alignment": "aligned_filters",
+    "controls": "ablations",
+    "layers": "initialized_layers",
+    "models": "source_models",
+}
 
 # Where a cluster's members stand for it, so many of them were kept to be drawn.
 _MEMBERS = 16

@@ -1,73 +1,146 @@
 """What is recorded of a run."""
 
-import dataclasses
 import datetime
 import importlib.metadata
 import os
 import platform
-import re
 from collections.abc import Iterable
+from typing import Annotated, Literal, Required
 
 import jax
+from pydantic import AfterValidator, ConfigDict, Field, GetPydanticSchema, with_config
+from pydantic.dataclasses import dataclass
+from typing_extensions import TypedDict
 
 from experiments.cli.errors import UserError
-from experiments.records.files import JSON, plain
+from experiments.records.files import JSON
+from experiments.records.models import STRICT, Plain
 
 METRICS = ("train_loss", "train_acc_top1", "train_acc_top5", "val_loss", "val_acc_top1",
            "val_acc_top5")  # fmt: skip
+CURVES = (*METRICS, "learning_rate")  # that every run has
+
+# Dots part the names in a file's name; only the one in the middle may have its own.
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+=-]+$")]
+_Dotted = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+=-][A-Za-z0-9_+=.-]*$")]
 
 
-@dataclasses.dataclass(frozen=True)
-class RunRecord:
-    """One finished run. Arrays become lists, and numbers that are not finite None, on creation."""
-
-    experiment: str  # the question: "clusters"
-    variant: str  # the answer tried: "random", "euclidean-k3"
-    task: str  # "pair-10-14"
-    seed: int
-    settings: dict[str, JSON]  # all that decides the numbers; "data_set" names the data
-    curves: dict[str, list[float | None]]  # an entry an epoch: METRICS (%), "learning_rate", …
-    stopped: str | None  # None, or why: "loss not finite in epoch 3, step 12"
-    environment: dict[str, JSON]  # what `environment` returned
-    wall_seconds: float  # this run's share, where many ran at once
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, plain(getattr(self, field.name)))
-        _check(self)
-
-
-TYPES: dict[str, tuple[type, ...]] = {
-    "experiment": (str,), "variant": (str,), "task": (str,), "seed": (int,), "settings": (dict,),
-    "curves": (dict,), "stopped": (str, type(None)), "environment": (dict,),
-    "wall_seconds": (int, float),
-}  # fmt: skip
-
-
-def _check(record: RunRecord) -> None:
-    """Raises ValueError with a sentence where a field is not as `RunRecord` says."""
-    for name, types in TYPES.items():
-        value = getattr(record, name)
-        if not isinstance(value, types) or isinstance(value, bool):
-            raise ValueError(f"{name} is {value!r}, which is not of type {types[0].__name__}")
-    for name in ("experiment", "variant", "task"):
-        # Dots part the names in a file's name; only the one in the middle may have its own.
-        if not re.fullmatch(r"[\w+=-][\w+=.-]*", value := getattr(record, name)) or (
-            name != "variant" and "." in value
-        ):
-            raise ValueError(f"{name} {value!r} cannot be part of a file name: use letters and -")
-    if not isinstance(record.settings.get("data_set"), str):
-        raise ValueError("settings name no data_set")
-    if missing := [m for m in (*METRICS, "learning_rate") if m not in record.curves]:
+def _whole(curves: dict[str, list[float | None]]) -> dict[str, list[float | None]]:
+    if missing := [name for name in CURVES if name not in curves]:
         raise ValueError(f"curves lack {', '.join(missing)}")
-    for name, curve in record.curves.items():
-        if not isinstance(curve, list) or any(
-            type(v) not in (float, int, type(None)) for v in curve
-        ):
-            raise ValueError(f"curve {name} is not a list of numbers")
-    lengths = {name: len(curve) for name, curve in record.curves.items()}
+    lengths = {name: len(curve) for name, curve in curves.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"curves differ in length: {lengths}")
+    return curves
+
+
+@with_config(ConfigDict(extra="allow", strict=True))
+class Settings(TypedDict, total=False):
+    """All that decides a run's numbers; what is not named here may be added."""
+
+    data_set: Required[str]
+    data_fingerprint: Annotated[str, Field(description="Hash of all images and labels.")]
+    train_images: Annotated[int, Field(description="Of all classes.")]
+    test_images: Annotated[int, Field(description="Of all classes.")]
+    network: Annotated[
+        str,
+        Field(
+            description="Its name in jaxinit.models.registry; custom is resnet18 without "
+            "residuals in its first stage."
+        ),
+    ]
+    training: Annotated[
+        dict[str, JSON],
+        Field(
+            description="Epochs, batch size, learning rate of the first epoch, schedule, momentum, "
+            "weight decay, augmentation, normalisation, precision."
+        ),
+    ]
+    protocol: Annotated[
+        Literal["fresh", "sequential"],
+        Field(
+            description="Whether each run starts anew, or where the same network's run on the "
+            "task before ended."
+        ),
+    ]
+    pairs: Annotated[list[JSON], Field(description="Of sequential runs: the tasks, in order.")]
+    initializer: Annotated[
+        dict[str, JSON],
+        Field(description="How the network started; sources names the source models."),
+    ]
+
+
+@dataclass(frozen=True, config=STRICT)
+class RunRecord:
+    """One finished run. Arrays become lists, and numbers that are not finite None, on creation.
+
+    `run.schema.json` is made of this class by `experiments.records.schema`.
+
+    Raises:
+        ValueError: A field that is not of its type (pydantic's `ValidationError`).
+    """
+
+    experiment: Annotated[
+        _Name, Plain, Field(description="The module of experiments that asked: clusters, gabor, …")
+    ]
+    variant: Annotated[
+        _Dotted,
+        Plain,
+        Field(description="The start that was tried: random, euclidean-k3, …"),
+    ]
+    task: Annotated[
+        _Name,
+        Plain,
+        Field(description="pair-10-14: ten classes of two superclasses; all: every class."),
+    ]
+    seed: Annotated[
+        int,
+        Plain,
+        Field(
+            description="With the task it decides the shuffles, the augmentation and the default "
+            "start, which are the same for every variant."
+        ),
+    ]
+    settings: Annotated[
+        dict[str, JSON],
+        GetPydanticSchema(lambda _, schema_of: schema_of(Settings)),
+        Plain,
+        Field(
+            description="All that decides the numbers. Two runs of equal settings, task and seed "
+            "are the same run."
+        ),
+    ]
+    curves: Annotated[
+        dict[str, list[float | None]],
+        AfterValidator(_whole),
+        Plain,
+        Field(
+            description="One number an epoch. Accuracies in percent; losses are mean "
+            "cross-entropies in nats; the learning rate is that of the epoch. Training numbers are "
+            "means over the epoch, as it trains. norm/<layer>, where recorded: the norm of the "
+            "taps of this layer that ever meet data, as the epoch begins. turn/<layer>, where "
+            "recorded: the angle in degrees between these taps before the epoch and after it.",
+            json_schema_extra={"required": list(CURVES)},
+        ),
+    ]
+    stopped: Annotated[
+        str | None,
+        Plain,
+        Field(description="Why the run ended early: its loss was no longer finite. Else null."),
+    ]
+    environment: Annotated[
+        dict[str, JSON],
+        Plain,
+        Field(description="Versions, device, and date of the run's end (UTC, ISO 8601)."),
+    ]
+    wall_seconds: Annotated[
+        float,
+        Plain,
+        Field(
+            description="Training time. Of runs that were trained at once, their time shared "
+            "equally."
+        ),
+    ]
 
 
 def environment() -> dict[str, JSON]:

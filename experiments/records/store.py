@@ -2,9 +2,12 @@
 
 `<folder>/runs/<experiment>.<variant>.<task>.seed-<seed>.json` holds the fields of `RunRecord` and
 `schema_version`; the experiment reads `<experiment>-procedural` there on the procedural data.
-Numbers that are not finite are written as null. With pandas, a row an epoch of a run:
+Numbers that are not finite are written as null. Of a finished study all runs are the lines of one
+`<folder>/runs.jsonl` (`archive`); where a run has a file as well, the file counts. With pandas, a
+row an epoch of a run:
 
-    runs = [json.loads(p.read_text()) for p in Path(folder, "runs").glob("*.json")]
+    lines = Path(folder, "runs.jsonl").read_text().rstrip("\n").split("\n")
+    runs = [json.loads(line) for line in lines]
     table = pandas.concat(
         pandas.DataFrame(r["curves"]).assign(**{k: r[k] for k in ("variant", "task", "seed")})
         for r in runs)
@@ -12,20 +15,25 @@ Numbers that are not finite are written as null. With pandas, a row an epoch of 
 
 import contextlib
 import dataclasses
+import functools
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from experiments.cli import processes
 from experiments.cli.errors import UserError
-from experiments.records import run_record
+from experiments.records import models, run_record
 from experiments.records.files import (
     JSON,
     SCHEMA_VERSION,
     cannot_write,
+    parse_json,
     plain,
     read_json,
+    read_text,
     write_json,
     writing_to,
 )
@@ -76,10 +84,14 @@ def _write_run(record: RunRecord, folder: Path) -> Path:
     procedural = run_record.is_procedural([record])
     if not processes.is_first():
         return path(*names, procedural=procedural)
-    data = {"schema_version": SCHEMA_VERSION} | dataclasses.asdict(record)
-    written = write_json(data, path(*names, procedural=procedural))
+    written = write_json(as_json(record), path(*names, procedural=procedural))
     path(*names, procedural=not procedural).unlink(missing_ok=True)  # one run has one file
     return written
+
+
+def as_json(record: RunRecord) -> dict[str, JSON]:
+    """Returns what a run's file holds."""
+    return {"schema_version": SCHEMA_VERSION} | dataclasses.asdict(record)
 
 
 def _rescue(records: Sequence[RunRecord]) -> str:
@@ -112,21 +124,62 @@ def read(path: Path | str) -> RunRecord:
     Raises:
         UserError: If the file cannot be read or is not as the schema says.
     """
-    data = read_json(path)
-    if wrong := sorted(data.keys() ^ run_record.TYPES.keys()):
-        missing = [name for name in wrong if name in run_record.TYPES]
-        what = f"lacks {', '.join(missing)}" if missing else f"has unknown {', '.join(wrong)}"
-        raise UserError(f"{path} {what}: delete it to run this again")
+    return _record(read_json(path), path)
+
+
+def _record(data: dict[str, JSON], where: Path | str) -> RunRecord:
     try:
         return RunRecord(**data)
-    except ValueError as error:
-        raise UserError(f"{path} is not valid ({error}): delete it to run this again") from error
+    except ValidationError as error:
+        raise UserError(
+            f"{where} is not valid ({models.sentence(error)}): delete it to run this again"
+        ) from error
+
+
+def lines(folder: Path | str) -> Path:
+    """Returns where the runs of a finished study are, a line each."""
+    return Path(folder) / "runs.jsonl"
+
+
+def has_runs(folder: Path | str) -> bool:
+    """Whether any run is recorded in a folder, in either form."""
+    return lines(folder).exists() or any((Path(folder) / "runs").glob("*.json"))
 
 
 def read_all(folder: Path | str, experiment: str | None = None) -> list[RunRecord]:
-    """Reads all runs below the folder, or those of one experiment, in the order of their names."""
-    records = [read(p) for p in sorted((Path(folder) / "runs").glob("*.json"))]
+    """Reads all runs of a folder, or those of one experiment, in the order of their names."""
+    files = sorted((Path(folder) / "runs").glob("*.json"))
+    found = {**archived(folder), **{file.name: read(file) for file in files}}
+    records = [found[name] for name in sorted(found)]
     return [r for r in records if experiment in (None, r.experiment)]
+
+
+def archived(folder: Path | str) -> Mapping[str, RunRecord]:
+    """Reads the lines of `runs.jsonl`, in their order, by the names of their runs' files."""
+    file = lines(folder).resolve()
+    try:
+        known = file.stat()
+    except OSError:
+        return {}
+    return _read_lines(file, known.st_mtime_ns, known.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _read_lines(file: Path, *_: int) -> Mapping[str, RunRecord]:
+    """Reads a file of runs once, as long as it stays as it is."""
+    found: dict[str, RunRecord] = {}
+    for number, line in enumerate(read_text(file).rstrip("\n").split("\n"), 1):
+        record = _record(parse_json(line, where := f"{file}, line {number},"), where)
+        if (name := name_of(record)) in found:
+            raise UserError(f"{where} is a second run called {name}: delete one of the two")
+        found[name] = record
+    return found
+
+
+def name_of(record: RunRecord) -> str:
+    """Returns the name of a run's file."""
+    names = (record.experiment, record.variant, record.task, record.seed)
+    return path("", *names, procedural=run_record.is_procedural([record])).name
 
 
 def find(
@@ -143,13 +196,21 @@ def find(
         UserError: If it is recorded with other settings, or its file is not valid.
     """
     names = (folder, experiment, variant, task, seed)
-    files = [f for p in (False, True) if (f := path(*names, procedural=p)).exists()]
-    if not files:
+    files = [path(*names, procedural=procedural) for procedural in (False, True)]
+    record = where = None
+    for file in files:
+        if file.exists():
+            record, where = read(file), file
+            break
+    if record is None:
+        known = archived(folder)
+        record = next((known[file.name] for file in files if file.name in known), None)
+        where = lines(folder)
+    if record is None:
         return None
-    record = read(files[0])
     if difference := _first_difference(completed(record.settings), completed(plain(settings))):
         raise UserError(
-            f"{files[0]} was recorded with other settings ({difference}): "
+            f"{where} was recorded with other settings ({difference}): "
             "use another --output, or --overwrite"
         )
     return record
@@ -168,10 +229,18 @@ def neighbours(folder: Path | str) -> dict[str, RunRecord]:
     read are left to the experiment that they are of.
     """
     found = {}
-    for file in sorted(Path(folder).resolve().parent.glob("*/runs/*.json")):
+    beside = Path(folder).resolve().parent
+
+    def add(record: RunRecord) -> None:
+        found[identity(record.settings, record.task, record.seed)] = record
+
+    for file in sorted(beside.glob("*/runs.jsonl")):
         with contextlib.suppress(UserError):
-            record = read(file)
-            found[identity(record.settings, record.task, record.seed)] = record
+            for record in archived(file.parent).values():
+                add(record)
+    for file in sorted(beside.glob("*/runs/*.json")):
+        with contextlib.suppress(UserError):
+            add(read(file))
     return found
 
 

@@ -14,15 +14,25 @@
 `std` is the sample standard deviation (n − 1) over runs, of which those on the same task or with
 the same seed are not independent. Runs that stopped early are left out of all statistics and
 counted in `stopped`.
+
+Of a finished study `study.json` holds what is shown, and `runs.jsonl` the runs (`archive`):
+
+    {"schema_version", "experiment", "procedural", "shown"}
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from experiments.cli.errors import UserError
-from experiments.records import averages, run_record
+from experiments.records import averages, models, run_record, shown, store
 from experiments.records.files import JSON, SCHEMA_VERSION, read_json, write_json, writing_to
 from experiments.records.run_record import RunRecord
+from experiments.records.shown import Shown, Study
+
+STUDY = "study.json"
 
 
 def experiment_of(records: Sequence[RunRecord]) -> str:
@@ -60,14 +70,14 @@ def _summary_of_variant(runs: Sequence[RunRecord], shared: Mapping[str, JSON]) -
 
 
 def write_summary(
-    records: Sequence[RunRecord], folder: Path | str, shown: Mapping[str, JSON] | None = None
+    records: Sequence[RunRecord], folder: Path | str, to_show: Shown | None = None
 ) -> Path:
     """Writes all runs of one experiment, and their statistics, to one file; see the module.
 
     Args:
         records: Of one experiment.
         folder: Where to.
-        shown: What a report must know to draw them as the experiment does.
+        to_show: What a report must know to draw them as the experiment does.
 
     Raises:
         ValueError: If the records are of no experiment, or of several.
@@ -90,7 +100,7 @@ def write_summary(
         "variants": {
             v: _summary_of_variant(r, shared) for v, r in averages.by_variant(records).items()
         },
-        "shown": dict(shown or {}),
+        "shown": shown.written(to_show) if to_show else {},
     }
     with writing_to(folder):
         target = Path(folder) / f"{run_record.output_name(experiment, records)}.json"
@@ -98,49 +108,89 @@ def write_summary(
 
 
 def find(folder: Path) -> Path:
-    """Finds the summary in the folder of an experiment.
+    """Finds what describes the study in a folder: its summary, or else `study.json`.
 
     Raises:
-        UserError: There is none, or there are several.
+        UserError: There is neither, or there are several summaries.
     """
-    files = [
-        file
-        for file in sorted(folder.glob("*.json"))
-        if file.is_file() and '"variants"' in file.read_text("utf-8", errors="replace")
-    ]
+    files = files_in(folder)
+    if not files and (folder / STUDY).is_file():
+        return folder / STUDY
     if len(files) != 1:
         said = f"several summaries ({', '.join(map(str, files))})" if files else "no summary"
         raise UserError(f"{folder} holds {said}: give the --output of one experiment that has run")
     return files[0]
 
 
-def read_summary(path: Path | str) -> tuple[list[RunRecord], dict[str, JSON]]:
-    """Reads what `write_summary` wrote: the runs, and what it was told to show.
+def files_in(folder: Path) -> list[Path]:
+    """Lists the summaries in a folder."""
+    return [
+        file
+        for file in sorted(folder.glob("*.json"))
+        if file.name != STUDY
+        and file.is_file()
+        and '"variants"' in file.read_text("utf-8", errors="replace")
+    ]
 
-    Where the runs are of several environments each is given the first one.
+
+def experiment_in(study: Path) -> str:
+    """Returns which experiment a `study.json` is of. Raises `UserError` where it does not say."""
+    name = read_json(study).get("experiment")
+    if not isinstance(name, str):
+        raise UserError(f"{study} does not say of which experiment it is: put it back")
+    return name
+
+
+def read(folder: Path) -> Study:
+    """Reads the study in a folder, as `find` finds it."""
+    return read_study(find(folder))
+
+
+def read_study(path: Path) -> Study:
+    """Reads a summary, or `study.json` with the runs beside it.
+
+    Where the runs of a summary are of several environments each is given the first one.
 
     Raises:
-        UserError: If the file cannot be read or is not as the schema says.
+        UserError: If a file cannot be read or is not as the schema says.
     """
     data = read_json(path)
     try:
-        records = [
-            RunRecord(
-                experiment=data["experiment"],
-                variant=variant,
-                task=run["task"],
-                seed=run["seed"],
-                settings={**data["settings"], **run["settings"]},
-                curves=run["curves"],
-                stopped=run["stopped"],
-                environment={**data["environments"][0], "date": run["date"]},
-                wall_seconds=run["wall_seconds"],
-            )
-            for variant, summary in data["variants"].items()
-            for run in summary["runs"]
-        ]
-        return records, dict(data["shown"])
+        to_show = shown.parse(data["shown"], path)
+        if path.name == STUDY:
+            return Study(to_show, _archived(path.parent, data["experiment"]), path)
+        return Study(to_show, _runs_of(data), path)
+    except ValidationError as error:
+        raise UserError(
+            f"{path} is not a summary ({models.sentence(error)}): run its experiment again, which "
+            "writes it anew"
+        ) from error
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise UserError(
             f"{path} is not a summary ({error!r}): run its experiment again, which writes it anew"
         ) from error
+
+
+def _archived(folder: Path, experiment: str) -> list[RunRecord]:
+    runs = [run for run in store.archived(folder).values() if run.experiment == experiment]
+    if not runs:
+        raise UserError(f"{store.lines(folder)} has no run of {experiment}: put it back")
+    return runs
+
+
+def _runs_of(summary: Mapping[str, Any]) -> list[RunRecord]:
+    return [
+        RunRecord(
+            experiment=summary["experiment"],
+            variant=variant,
+            task=run["task"],
+            seed=run["seed"],
+            settings={**summary["settings"], **run["settings"]},
+            curves=run["curves"],
+            stopped=run["stopped"],
+            environment={**summary["environments"][0], "date": run["date"]},
+            wall_seconds=run["wall_seconds"],
+        )
+        for variant, of_variant in summary["variants"].items()
+        for run in of_variant["runs"]
+    ]

@@ -4,7 +4,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -18,6 +18,7 @@ from experiments.cli.errors import UserError
 from experiments.records import averages, files, published, run_record
 from experiments.records.averages import Summary
 from experiments.records.run_record import RunRecord
+from experiments.records.shown import Palette
 from experiments.reporting import inference, wording
 from experiments.reporting.inference import Comparison
 
@@ -42,19 +43,10 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "jaxinit",  # the same file for the same numbers
 }
 
-_NAMES = {
-    "loss": "loss (cross-entropy, nats)",
-    "acc_top1": "accuracy (top 1, %)",
-    "acc_top5": "accuracy (top 5, %)",
-}
-_SPLITS = {"train": "training", "val": "validation"}
-
-Palette = Literal["categorical", "sequential"]
-
 
 def _metric_name(metric: str) -> str:
-    split, _, rest = metric.partition("_")
-    return f"{_SPLITS[split]} {_NAMES[rest]}"
+    name, unit = wording.metric_name(metric)
+    return f"{name} ({unit})"
 
 
 def _looks(
@@ -133,7 +125,7 @@ def curves_figure(
         variants: Label of each variant to show, in the order of the colours.
         title: What the figure says; "procedural data" is appended where it applies.
         subtitle: Runs, protocol, data set and device.
-        metric: A name in `tracking.METRICS`.
+        metric: A name in `run_record.METRICS`.
         baseline: The variant that is drawn in black.
         palette: "sequential" where the variants are steps of one quantity, as k.
         authors: The authors' mean curve of a variant, drawn dashed in its colour.
@@ -424,7 +416,7 @@ def save(figure: Figure, folder: Path | str, stem: str) -> list[Path]:
     Args:
         figure: What to write.
         folder: Where to; made if it is not there.
-        stem: The name without ending, from `tracking.output_name`.
+        stem: The name without ending, from `run_record.output_name`.
 
     Raises:
         UserError: If the folder cannot be written to.

@@ -1,53 +1,56 @@
 """The results table and the figures of one experiment's runs."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from experiments.records import published
 from experiments.records.run_record import RunRecord
+from experiments.records.shown import Shown
 from experiments.reporting import charts, tables
+from experiments.reporting.tables import Table
 
 
-def draw(
-    records: Sequence[RunRecord], shown: Mapping[str, Any]
-) -> tuple[str, dict[str, charts.Figure]]:
+def draw(records: Sequence[RunRecord], shown: Shown) -> tuple[Table, dict[str, charts.Figure]]:
     """Makes the results table and the figures of an experiment.
 
     Args:
         records: Its runs.
-        shown: What its summary says of them (`present` writes it).
+        shown: How they are shown.
 
     Returns:
-        The table in Markdown, and each figure by the stem of its file's name; those of which every
-        run stopped are left out.
+        The table, and each figure by the stem of its file's name; those of which every run stopped
+        are left out.
     """
-    labels, theirs = shown["labels"], shown["authors"]
+    labels, theirs = shown.labels, shown.authors
     authors = {name: published.curve(theirs[name]) for name in labels if name in theirs}
     called = next((published.label(name) for name in theirs.values()), published.LABEL)
-    common = {"subtitle": shown["subtitle"], "baseline": shown["baseline"]}
     finished = {record.variant for record in records if record.stopped is None}
     table = tables.results_table(
         records,
-        baseline=shown["baseline"],
+        baseline=shown.baseline,
         labels=labels,
         authors=authors,
         authors_label=called,
     )
     figures = {
-        figure["stem"]: charts.curves_figure(
+        figure.stem: charts.curves_figure(
             records,
-            variants={name: labels[name] for name in figure["variants"]},
-            title=figure["title"],
-            palette=figure["palette"],
+            variants={name: labels[name] for name in figure.variants},
+            title=figure.title,
+            palette=figure.palette,
             authors=authors,
             authors_label=called,
-            **common,
+            subtitle=shown.subtitle,
+            baseline=shown.baseline,
         )
-        for figure in shown["figures"]
-        if finished & set(figure["variants"])
+        for figure in shown.figures
+        if finished & set(figure.variants)
     }
     if finished:
         figures["final_accuracy"] = charts.final_accuracy_figure(
-            records, variants=labels, title="Final accuracy of every run", **common
+            records,
+            variants=labels,
+            title="Final accuracy of every run",
+            subtitle=shown.subtitle,
+            baseline=shown.baseline,
         )
     return table, figures

@@ -6,6 +6,20 @@ import numpy as np
 
 from experiments.records import averages
 
+_NAMES = {
+    "loss": ("loss", "cross-entropy, nats"),
+    "acc_top1": ("accuracy", "%"),
+    "acc_top5": ("accuracy among the first five", "%"),
+}
+_SPLITS = {"train": "training", "val": "validation"}
+
+
+def metric_name(metric: str) -> tuple[str, str]:
+    """Returns what a reader calls a metric, and its unit: ("validation accuracy", "%")."""
+    split, _, rest = metric.partition("_")
+    name, unit = _NAMES[rest]
+    return f"{_SPLITS[split]} {name}", unit
+
 
 def decimals(metric: str) -> int:
     """Returns how many decimals a number of this metric is shown with: accuracies are percent."""

@@ -9,15 +9,16 @@ from experiments.cli.progress import Progress
 from experiments.data import sets
 from experiments.data.sets import Dataset
 from experiments.data.tasks import check_pairs
-from experiments.records import published, run_record, store, summaries
+from experiments.records import run_record, store, summaries
 from experiments.records.run_record import RunRecord
+from experiments.records.shown import Shown
 from experiments.reporting import charts, presentation, tables
 from experiments.runs.runner import Runner
+from experiments.study import authors
 from experiments.study.entry import Entry, Section
 from experiments.study.ingredients import Ingredients
 from experiments.study.presets import Experiment
 from experiments.study.question import Ask, Question, all_against_baseline
-from experiments.training.hyperparameters import Training
 
 
 def entry(
@@ -60,7 +61,7 @@ class Plan(NamedTuple):
     def work(self) -> dict[str, float]:
         """For all that is still to be trained, how many pixels it trains on."""
         runs = self.runner.work()
-        from_sources = any(_names_sources(v.settings) for v in self.question.variants)
+        from_sources = any(authors.names_sources(v.settings) for v in self.question.variants)
         return {**runs, **self.made_of.work()} if runs and from_sources else runs
 
     def run(self) -> list[Path]:
@@ -72,13 +73,6 @@ class Plan(NamedTuple):
         records = self.runner.run()
         written = present(self.question, self.settings, records, self.dataset)
         return [*written, self.runner.folder / "runs", self.made_of.folder]
-
-
-def _names_sources(settings: Mapping[str, Any]) -> bool:
-    """Whether a variant's settings, or those of what it is made of, name source models."""
-    return bool({"source", "sources"} & settings.keys()) or any(
-        _names_sources(value) for value in settings.values() if isinstance(value, Mapping)
-    )
 
 
 def _nothing(settings: Any, made_of: Ingredients) -> Question:
@@ -136,30 +130,23 @@ def present(
 ) -> list[Path]:
     """Writes the summary, the results table and the figures; prints the table."""
     folder = Path(settings.evaluation.output)
-    shown = {
-        "labels": {variant.name: variant.label for variant in question.variants},
-        "figures": [dataclasses.asdict(figure) for figure in question.figures],
-        "authors": {
-            name: theirs
-            for name, theirs in question.authors.items()
-            if theirs
-            and published.data_set(theirs) == dataset.name
-            and _learns_as_theirs(settings.training)
-        },
-        "baseline": question.baseline,
-        "families": [
-            family._asdict() for family in question.families or [all_against_baseline(question)]
-        ],
-        "subtitle": describe(settings, records, dataset),
-    }
+    shown = Shown(
+        labels={variant.name: variant.label for variant in question.variants},
+        figures=tuple(question.figures),
+        authors=authors.configurations(question, settings, dataset),
+        baseline=question.baseline,
+        families=tuple(question.families or [all_against_baseline(question)]),
+        subtitle=describe(settings, records, dataset),
+    )
     table, drawn = presentation.draw(records, shown)
+    text = table.markdown(aligned=True)
     written = [
         summaries.write_summary(records, folder, shown),
-        tables.write_table(table, records, folder),
+        tables.write_table(text, records, folder),
     ]
     for stem, figure in drawn.items():
         written += charts.save(figure, folder, run_record.output_name(stem, records))
-    print(table)
+    print(text)
     return written
 
 
@@ -176,15 +163,6 @@ def describe(settings: Experiment, records: Sequence[RunRecord], dataset: Datase
         f"{_count(settings.sources.sources, 'source model')}, "
         f"{records[0].environment['device']}"
     )
-
-
-def _learns_as_theirs(training: Training) -> bool:
-    fields = (
-        *("learning_rate", "batch_size", "momentum", "weight_decay", "schedule"),
-        "freeze_stem",
-    )
-    theirs = Training()
-    return all(getattr(training, name) == getattr(theirs, name) for name in fields)
 
 
 def _count(number: int, what: str) -> str:

@@ -2,42 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from experiments.reporting.charts import Palette
+from experiments.records.shown import Contrast, Family, Figure
 from experiments.runs.variants import Variant
 from experiments.study.ingredients import Ingredients
-
-
-@dataclasses.dataclass(frozen=True)
-class Figure:
-    """Which variants one figure shows.
-
-    Attributes:
-        stem: Its file's name without ending.
-        title: What it says.
-        variants: Names of the variants, in the order of the colours.
-        palette: "sequential" where they are steps of one quantity.
-    """
-
-    stem: str
-    title: str
-    variants: tuple[str, ...]
-    palette: Palette = "categorical"
-
-
-class Family(NamedTuple):
-    """Comparisons whose p values are corrected together.
-
-    Attributes:
-        stem: Of its figure's name.
-        title: What it asks.
-        contrasts: For each comparison what it is called, a variant, and what that is compared with.
-    """
-
-    stem: str
-    title: str
-    contrasts: list[tuple[str, str, str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +35,7 @@ Ask = Callable[[Any, Ingredients], Question]
 def all_against_baseline(question: Question) -> Family:
     """Every variant against the baseline."""
     labels = {variant.name: variant.label for variant in question.variants}
-    others = [
+    others: list[Contrast] = [
         (label, n, question.baseline) for n, label in labels.items() if n != question.baseline
     ]
     return Family("all", f"Against {labels[question.baseline]}", others)

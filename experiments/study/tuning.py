@@ -67,8 +67,8 @@ def best(variants: Sequence[Variant], folder: Path, settings: Experiment) -> Var
         UserError: The folder has no summary, no variant that finished all, runs that started or
             were trained otherwise, or runs on superclasses of the comparison.
     """
-    records, _ = summaries.read_summary(summaries.find(folder))
-    records = [averages.first_epochs(record, settings.training.epochs) for record in records]
+    runs = summaries.read(folder).runs
+    records = [averages.first_epochs(record, settings.training.epochs) for record in runs]
     for task in sorted({record.task for record in records}):
         found = re.fullmatch(r"pair-(\d+)-(\d+)", task)
         if found is None or max(map(int, found.groups())) >= _HALF:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.records.run_record import CURVES
 from experiments.training import schedules
 from experiments.training.epoch import EpochResult
 from experiments.training.hyperparameters import Training
@@ -20,17 +21,6 @@ class Curves(NamedTuple):
 
     values: dict[str, list[float | None]]
     stopped: str | None
-
-
-CURVES = (
-    "train_loss",
-    "train_acc_top1",
-    "train_acc_top5",
-    "val_loss",
-    "val_acc_top1",
-    "val_acc_top5",
-    "learning_rate",
-)
 
 
 class RunLog:

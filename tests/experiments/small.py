@@ -39,7 +39,7 @@ def run(variant, values, task="pair-0-1", seed=0, **changes) -> RunRecord:
     curves = {name: list(values) for name in run_record.METRICS}
     fields = {
         "experiment": "clusters",
-        "settings": {"data_set": "cifar100", "lr": 0.1, "initializer": variant},
+        "settings": {"data_set": "cifar100", "lr": 0.1, "initializer": {"kind": variant}},
         "curves": {**curves, "learning_rate": [0.1] * len(curves["val_loss"])},
         "stopped": None,
         "environment": {"device": "cpu", "date": f"day {seed}"},

@@ -1,5 +1,6 @@
 """Evidence: from a summary alone, tables and figures that say what is settled."""
 
+import json
 import re
 
 import pytest
@@ -7,27 +8,24 @@ import pytest
 from experiments import evidence
 from experiments.cli.errors import UserError
 from experiments.records import averages, summaries
+from experiments.records.shown import Family, Shown
 from tests.experiments.small import run
 
-SHOWN = {
-    "labels": {"random": "Random", "good": "Good", "same": "Same"},
-    "figures": [],
-    "authors": {},
-    "baseline": "random",
-    "families": [
-        {
-            "stem": "main",
-            "title": "Against random",
-            "contrasts": [["Good", "good", "random"], ["Same", "same", "random"]],
-        },
-        {
-            "stem": "causes",
-            "title": "What it is due to",
-            "contrasts": [["its filters", "good", "same"], ["none ran", "good", "absent"]],
-        },
-    ],
-    "subtitle": "CIFAR-100: 8 pairs × 1 seed a variant",
-}
+SHOWN = Shown(
+    labels={"random": "Random", "good": "Good", "same": "Same"},
+    figures=(),
+    authors={},
+    baseline="random",
+    families=(
+        Family("main", "Against random", [("Good", "good", "random"), ("Same", "same", "random")]),
+        Family(
+            "causes",
+            "What it is due to",
+            [("its filters", "good", "same"), ("none ran", "good", "absent")],
+        ),
+    ),
+    subtitle="CIFAR-100: 8 pairs × 1 seed a variant",
+)
 
 
 @pytest.fixture
@@ -80,14 +78,16 @@ def test_the_command_line_and_what_it_refuses(results, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         evidence.main(["--results", str(tmp_path)])
     assert "holds no summary" in capsys.readouterr().err
-    broken = {**SHOWN, "families": [{"stem": "main", "title": "Main", "contrasts": [["a", "b"]]}]}
-    summaries.write_summary([run("random", [1.0])], tmp_path / "broken", broken)
+    file = summaries.write_summary([run("random", [1.0])], tmp_path / "broken", SHOWN)
+    summary = json.loads(file.read_text())
+    summary["shown"]["families"][0]["contrasts"][0].pop()
+    file.write_text(json.dumps(summary))
+    with pytest.raises(UserError, match=r"does not say what to show .*contrasts\.0\.2"):
+        evidence.write(tmp_path / "broken", tmp_path)
+    del summary["shown"]["families"]  # as it was written before there were any
+    file.write_text(json.dumps(summary))
     with pytest.raises(UserError, match="does not say what to compare"):
         evidence.write(tmp_path / "broken", tmp_path)
-    old = {name: value for name, value in SHOWN.items() if name != "families"}
-    summaries.write_summary([run("random", [1.0])], tmp_path / "old", old)
-    with pytest.raises(UserError, match="does not say what to compare"):
-        evidence.write(tmp_path / "old", tmp_path / "old")
 
 
 def test_one_task_settles_nothing_and_stopped_runs_are_counted(tmp_path):
@@ -102,11 +102,11 @@ def test_one_task_settles_nothing_and_stopped_runs_are_counted(tmp_path):
 
 
 def test_norms_are_of_layers_evenly_spread(results):
-    records, shown = summaries.read_summary(results / "ablations.json")
-    norms = averages.layer_curves(records, shown["labels"], "norm")
+    records, labels = summaries.read(results).runs, SHOWN.labels
+    norms = averages.layer_curves(records, labels, "norm")
     assert list(norms) == ["layer0", "layer2", "layer3", "layer4", "layer6"]
     assert norms["layer0"]["same"] == pytest.approx([8.2, 9.0, 9.0, 9.0])
-    turns = averages.layer_curves(records, shown["labels"], "turn")
+    turns = averages.layer_curves(records, labels, "turn")
     assert list(turns) == ["layer0"]
     assert turns["layer0"]["same"] == pytest.approx([0.0, 9.0, 1.0, 1.0])
-    assert averages.layer_curves([run("random", [1.0])], shown["labels"], "turn") == {}
+    assert averages.layer_curves([run("random", [1.0])], labels, "turn") == {}

@@ -9,8 +9,9 @@ import pytest
 from experiments import paper, report
 from experiments.cli.errors import UserError
 from experiments.cli.progress import Progress
-from experiments.records import run_record, summaries
+from experiments.records import published, run_record, summaries
 from experiments.records.run_record import RunRecord
+from experiments.records.shown import Figure, Shown
 from experiments.reporting import presentation, tables
 
 
@@ -31,20 +32,13 @@ def record(variant, task, experiment="gabor", value=50.0):
     )
 
 
-SHOWN = {
-    "labels": {"random": "Random <b>", "gabor-1": "Gabor, 1 layer"},
-    "figures": [
-        {
-            "stem": "figure7",
-            "title": "Layers of Gabor filters",
-            "variants": ["random", "gabor-1"],
-            "palette": "sequential",
-        }
-    ],
-    "authors": {"random": "random_model"},
-    "baseline": "random",
-    "subtitle": "CIFAR-100: 2 pairs × 1 seeds a variant",
-}
+SHOWN = Shown(
+    labels={"random": "Random <b>", "gabor-1": "Gabor, 1 layer"},
+    figures=(Figure("figure7", "Layers of Gabor filters", ("random", "gabor-1"), "sequential"),),
+    authors={"random": "random_model"},
+    baseline="random",
+    subtitle="CIFAR-100: 2 pairs × 1 seeds a variant",
+)
 
 
 @pytest.fixture
@@ -59,8 +53,9 @@ def results(tmp_path):
 
 
 def test_a_summary_comes_back_as_it_was(results):
-    records, shown = summaries.read_summary(results / "gabor" / "gabor.json")
+    shown, records, file = summaries.read(results / "gabor")
     assert shown == SHOWN
+    assert file == results / "gabor" / "gabor.json"
     assert records[0].curves == record("random", "pair-10-11").curves
     assert [r.variant for r in records] == ["random", "random", "gabor-1", "gabor-1"]
 
@@ -83,13 +78,63 @@ def test_the_report_shows_what_ran_and_names_what_did_not(results):
     assert all(source.startswith(("data:", "#")) for source in sources)
 
 
-def test_table_1_has_both_epochs_and_the_authors():
-    records = [record("random", "all", "tiny_imagenet")]
+def shown(variants, authors=None, experiment="figure9"):
+    labels = {name: name.capitalize() for name in variants}
+    figures = (Figure(experiment, "A title", tuple(variants)),)
+    return Shown(
+        labels=labels, figures=figures, authors=authors or {}, baseline="random", subtitle=""
+    )
+
+
+def test_table_1_has_the_authors_numbers_only_where_the_setting_is_theirs():
     long = [float(v) for v in range(1, 16)]
+    variants = ("random", "fourier-k3", "fourier_real-k3")
+    records = [record(variant, "all", "tiny_imagenet") for variant in variants]
     curves = dict.fromkeys((*run_record.METRICS, "learning_rate"), long)
-    records = [RunRecord(**{**vars(records[0]), "curves": curves})]
-    table = tables.table_1(records, {"random": "Random"})
-    assert "| Random | 1 | 5.0 | 15.0 | 28.2 | 30.9 |" in table
+    records = [dataclasses.replace(one, curves=curves) for one in records]
+    theirs = {
+        "random": "tiny_imagenet_random_models",
+        "fourier_real-k3": "tiny_imagenet_clustered_models",
+    }
+    table = tables.table_1(records, shown(variants, theirs))
+    text = table.markdown()
+    assert "| Random | 1 | 5.0 | 15.0 | 28.2 | 30.9 |" in text
+    assert "| Fourier-k3 | 1 | 5.0 | 15.0 | – | – |" in text
+    clustered = published.curve("tiny_imagenet_clustered_models")
+    assert table.rows[2][4:] == (f"{clustered[4]:.1f}", f"{clustered[14]:.1f}")
+    assert "Theirs: 64×64" in text
+    # Of other images none is theirs, and nothing is said of them.
+    ours = tables.table_1(records, shown(variants))
+    assert ours.header == ("variant", "n", "after 5 epochs, %", "after 15 epochs, %")
+    assert all(len(row) == 4 for row in ours.rows)
+    assert not ours.note
+
+
+def test_each_table_is_shown_once(tmp_path):
+    """Figures 2 and 3 are of one experiment, as are 4 and 8."""
+    for experiment in ("clusters", "initialized_layers"):
+        records = [record(name, "pair-1-2", experiment) for name in ("random", "euclidean-k3")]
+        of = shown(("random", "euclidean-k3"))
+        summaries.write_summary(records, tmp_path / experiment, of)
+    report.write(tmp_path, tmp_path / "report")
+    text = (tmp_path / "report" / "report.md").read_text()
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert text.count("| Euclidean-k3 |") == page.count("<td>Euclidean-k3</td>") == 2
+    assert page.count("<table>") == 2
+    sections = text.split("## ")
+    shows = [part.split(":")[0] for part in sections if "| Euclidean-k3 |" in part]
+    assert shows == ["Figure 3", "Figure 4"]
+    assert "final validation accuracy, %" in text
+    assert "acc_top1" not in text + page
+    assert "authors" not in text  # as there are none of this setting
+
+
+def test_an_experiment_recorded_under_its_former_name_is_found(tmp_path):
+    runs = [record(name, "pair-1-2", "alignment") for name in ("random", "aligned-1")]
+    of = shown(("random", "aligned-1"), experiment="figure6")
+    summaries.write_summary(runs, tmp_path / "alignment", of)
+    written = {path.name for path in report.write(tmp_path, tmp_path / "report")}
+    assert "aligned_filters-figure6.png" in written
 
 
 def test_figures_of_stopped_runs_alone_are_left_out():
@@ -97,22 +142,15 @@ def test_figures_of_stopped_runs_alone_are_left_out():
     runs[1] = dataclasses.replace(
         runs[1], stopped="the loss is not finite in epoch 2, in training step 1"
     )
-    shown = {
-        "labels": {"random": "Random", "gabor-1": "Gabor"},
-        "authors": {},
-        "baseline": "random",
-        "subtitle": "",
-        "figures": [
-            {"stem": stem, "variants": variants, "title": stem, "palette": "categorical"}
-            for stem, variants in (("both", ["random", "gabor-1"]), ("gabor", ["gabor-1"]))
-        ],
-    }
-    table, figures = presentation.draw(runs, shown)
-    assert set(figures) == {"both", "final_accuracy"}
-    assert "Gabor" in table
-    table, figures = presentation.draw(runs[1:], shown)
-    assert not figures
-    assert "Gabor" in table
+    both, gabor = ("random", "gabor-1"), ("gabor-1",)
+    figures = (Figure("both", "both", both), Figure("gabor", "gabor", gabor))
+    of = dataclasses.replace(shown(both), figures=figures)
+    table, drawn = presentation.draw(runs, of)
+    assert set(drawn) == {"both", "final_accuracy"}
+    assert "Gabor-1" in table.markdown()
+    table, drawn = presentation.draw(runs[1:], of)
+    assert not drawn
+    assert "Gabor-1" in table.markdown()
 
 
 def test_bad_results_get_a_sentence(results, tmp_path):
@@ -121,13 +159,19 @@ def test_bad_results_get_a_sentence(results, tmp_path):
     file = results / "gabor" / "gabor.json"
     whole = json.loads(file.read_text())
     for damage, words in (
-        ({"shown": {}}, "does not say what to show"),
+        ({"shown": {}}, "does not say what to show: run its experiment again"),
+        ({"shown": {"labels": {}}}, "does not say what to show .it lacks figures"),
+        ({"shown": whole["shown"] | {"labels": {"random": "x"}}}, "figure7 shows gabor-1, which"),
+        ({"shown": whole["shown"] | {"authors": {"random": "x"}}}, "published no 'x'"),
+        ({"shown": whole["shown"] | {"colour": 1}}, "it has unknown colour"),
         ({"variants": {"random": {}}}, "is not a summary"),
         ({"schema_version": 7}, "has schema version 7"),
     ):
         file.write_text(json.dumps(whole | damage))
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(UserError, match=words) as caught:
             report.write(results, results / "report")
+        assert str(file) in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 def test_the_whole_paper_plans_each_thing_once(tmp_path, capsys):

@@ -2,15 +2,17 @@ import dataclasses
 import errno
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from experiments.cli.errors import UserError
-from experiments.records import run_record, store
+from experiments.records import models, run_record, store
 from experiments.records.run_record import RunRecord
 
 NAMES = ("clusters", "euclidean-k3", "pair-10-14", 2)
@@ -64,24 +66,28 @@ def test_arrays_and_numbers_that_are_not_finite_become_json(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"seed": "2"}, "seed is '2', which is not of type int"),
-        ({"seed": True}, "not of type int"),
-        ({"wall_seconds": None}, "wall_seconds is None"),
-        ({"stopped": 3}, "stopped is 3"),
-        ({"variant": "a/b"}, "cannot be part of a file name"),
-        ({"task": "a.b"}, "cannot be part of a file name"),
+        ({"seed": "2"}, "seed is '2', and should be a valid integer"),
+        ({"seed": True}, "seed is True, and should be a valid integer"),
+        ({"wall_seconds": None}, "wall_seconds is None, and should be a valid number"),
+        ({"stopped": 3}, "stopped is 3, and should be a valid string"),
+        ({"variant": "a/b"}, "variant 'a/b' cannot be part of a file name"),
+        ({"task": "a.b"}, "task 'a.b' cannot be part of a file name"),
         ({"task": "../x"}, "cannot be part of a file name"),
-        ({"settings": {}}, "settings name no data_set"),
+        ({"settings": {}}, "it lacks settings.data_set"),
         ({"settings": {"data_set": "cifar100", "f": open}}, "cannot be written as JSON"),
+        ({"settings": {**SETTINGS, "training": "slow"}}, "settings.training is 'slow', and should"),
         ({"curves": {"val_loss": [1.0]}}, "curves lack train_loss, train_acc_top1"),
-        ({"curves": {**record().curves, "val_loss": [1.0]}}, "differ in length.*'val_loss': 1"),
-        ({"curves": {**record().curves, "val_loss": ["1", 2, 3]}}, "val_loss is not a list of num"),
-        ({"curves": {**record().curves, "val_loss": [True, 2, 3]}}, "val_loss is not a list"),
+        ({"curves": {**record().curves, "val_loss": [1.0]}}, "differ in length: .*'val_loss': 1"),
+        ({"curves": {**record().curves, "val_loss": ["1", 2, 3]}}, "curves.val_loss.0 is '1', and"),
+        ({"curves": {**record().curves, "val_loss": [True, 2, 3]}}, "curves.val_loss.0 is True"),
+        ({"colour": 1}, "it has unknown colour"),
     ],
 )
 def test_a_bad_record_is_refused(changes, sentence):
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(ValidationError) as caught:
         record(**changes)
+    assert re.search(sentence, models.sentence(caught.value))
+    assert isinstance(caught.value, ValueError)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +100,7 @@ def test_a_bad_record_is_refused(changes, sentence):
         (lambda d: {k: v for k, v in d.items() if k != "seed"}, "lacks seed"),
         (lambda d: d | {"colour": 1}, "has unknown colour"),
         (lambda d: d | {"seed": "two"}, "is not valid .seed is 'two'"),
+        (lambda d: d | {"curves": None}, "is not valid .curves is None"),
         (lambda d: d | {"curves": d["curves"] | {"val_loss": [1]}}, "differ in length"),
     ],
 )

@@ -17,8 +17,9 @@ def test_table_by_hand():
         run("k3", [25] * 4, seed=1),
         run("k3", [math.nan] * 4, seed=2, stopped="x"),
     ]
-    table = tables.results_table(runs, authors={"k3": [0, 60, 61, 62, 99]})
+    table = tables.results_table(runs, authors={"k3": [0, 60, 61, 62, 99]}).markdown(aligned=True)
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[:4]]
+    assert lines[0][2] == "final validation accuracy, %"
     assert lines[0][4] == "authors (carried over)"
     assert lines[0][3] == "difference from random (pairs)"
     assert lines[2] == ["random", "2", "15.0 ± 7.1", "–", "–", "0"]
@@ -32,11 +33,23 @@ def test_table_shows_the_labelled_variants_in_their_order():
     table = tables.results_table(
         runs, labels={"k3": "3 clusters", "random": "Random"}, metric="val_loss"
     )
-    rows = [line.split("|") for line in table.splitlines()]
-    assert [row[1].strip() for row in rows[:4]][2:] == ["3 clusters", "Random"]
-    assert rows[0][4].strip() == "difference from Random (pairs)"
-    assert rows[2][4].strip() == "+3.000 (1)"
-    assert "k9" not in table
+    assert [row[0] for row in table.rows] == ["3 clusters", "Random"]
+    assert table.header[2:4] == (
+        "final validation loss, cross-entropy, nats",
+        "difference from Random (pairs)",
+    )
+    assert table.rows[0][3] == "+3.000 (1)"
+    assert table.header[-1] == "stopped"
+    assert not any("authors" in name for name in table.header)  # where there are no numbers of them
+    assert "k9" not in table.markdown()
+
+
+def test_one_layout_of_tables():
+    table = tables.Table(("a", "long"), [("1", "–"), ("22", "–")], "Note.")
+    assert table.markdown() == "| a | long |\n|---|---|\n| 1 | – |\n| 22 | – |\n\nNote."
+    aligned = "| a  | long |\n| -- | ---- |\n| 1  | –    |\n| 22 | –    |\n\nNote."
+    assert table.markdown(aligned=True) == aligned
+    assert table.without_empty(0, 1) == tables.Table(("a",), [("1",), ("22",)], "Note.")
 
 
 def test_summary_file(tmp_path):
@@ -63,7 +76,7 @@ def test_summary_file(tmp_path):
     assert random["lr_list"] == [pytest.approx(0.1)] * 2
     assert [r["date"] for r in random["runs"]] == ["day 0", "day 1"]
     assert random["runs"][1]["curves"]["val_acc_top1"] == [12.0, 20.0]
-    assert random["runs"][1]["settings"] == {"initializer": "random"}
+    assert random["runs"][1]["settings"] == {"initializer": {"kind": "random"}}
     clustered = data["variants"]["k3"]
     assert (clustered["n"], clustered["stopped"]) == (0, 1)
     assert clustered["mean"]["val_loss"] == [None, None]
@@ -73,13 +86,13 @@ def test_summary_file(tmp_path):
 def test_procedural_output_says_so(tmp_path):
     runs = [run("random", [10.0] * 3, settings={"data_set": "procedural"})]
     assert summaries.write_summary(runs, tmp_path).name == "clusters-procedural.json"
-    table = tables.write_table("| a |\n", runs, tmp_path)
+    table = tables.write_table("| a |", runs, tmp_path)
     assert table.name == "clusters-procedural.md"
     assert table.read_text() == "# clusters – procedural data\n\n| a |\n"
 
 
 def test_table_file_of_real_data(tmp_path):
-    path = tables.write_table("| a |\n", [run("random", [10.0])], tmp_path)
+    path = tables.write_table("| a |", [run("random", [10.0])], tmp_path)
     assert path == tmp_path / "clusters.md"
     assert path.read_text().startswith("# clusters\n")
 

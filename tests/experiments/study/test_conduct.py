@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import clusters, evidence, report
+from experiments.records import archive
 from experiments.runs import protocol
 from experiments.study import starts
 from experiments.study.clustering import Clustering
@@ -145,6 +146,17 @@ def test_clusters_and_a_second_start(folder, capsys):
     assert "5 runs recorded already, 0 to train" in again.err
     table = [line for line in printed.out.splitlines() if line.startswith("|")]
     assert [line for line in again.out.splitlines() if line.startswith("|")] == table
+
+    # So does a start from its archive, which then has the summary again.
+    packed = folder / "archive" / "clusters"
+    archive.pack(out, packed)
+    clusters.main([*TINY, "--clusters", "3", "--output", str(packed), "--models-dir", str(models)])
+    again = capsys.readouterr()
+    assert "5 runs recorded already, 0 to train" in again.err
+    assert [line for line in again.out.splitlines() if line.startswith("|")] == table
+    assert not list(packed.glob("runs/*.json"))
+    made = json.loads((packed / "clusters-procedural.json").read_text())
+    assert made["variants"] == summary["variants"]
 
 
 @pytest.mark.parametrize(
