@@ -1,25 +1,32 @@
 """Packs a finished study: its runs in one file, what it shows, its figures and banks."""
 
-import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+import tyro
 
 from experiments.cli.errors import exit_status
+from experiments.cli.options import Settings, parse_one
 from experiments.records import archive
+
+
+@dataclasses.dataclass(frozen=True)
+class Archive(Settings):
+    """What is packed."""
+
+    # the --output of one experiment that has run
+    folder: tyro.conf.Positional[str]
+    # a folder that is empty or not there yet
+    destination: tyro.conf.Positional[str]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Packs, and says what was written."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.archive", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("folder", type=Path, help="the --output of one experiment that has run")
-    parser.add_argument("destination", type=Path, help="a folder that is empty or not there yet")
-    options: Any = parser.parse_args(argv)
     with exit_status():
-        for path in archive.pack(options.folder, options.destination):
+        asked = parse_one(Archive, argv, program="python -m experiments.archive", about=__doc__)
+        for path in archive.pack(Path(asked.folder), Path(asked.destination)):
             print(path)
 
 

@@ -1,16 +1,16 @@
 """What an experiment's runs settle: differences and their certainty, by a rule set before.
 
 Reads the summary that the experiment wrote and nothing else; writes `evidence.md` and figures. The
-rule is that of `statistics.verdict`, each table's comparisons corrected as one family.
+rule is that of `inference.verdict`, each table's comparisons corrected as one family.
 """
 
-import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from experiments.cli.errors import UserError, exit_status
+from experiments.cli.options import Settings, parse_one
 from experiments.records import averages, files, run_record, summaries
 from experiments.reporting import charts, inference, tables, wording
 
@@ -92,21 +92,21 @@ def write(results: Path, output: Path) -> list[Path]:
     return written
 
 
+@dataclasses.dataclass(frozen=True)
+class Evidence(Settings):
+    """Whose evidence is written."""
+
+    # folder of one experiment
+    results: str = "output/ablations"
+    # where to write (the same folder where not given)
+    output: str | None = None
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Writes the tables and figures and says where."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.evidence", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument(
-        "--results",
-        type=Path,
-        default=Path("output/ablations"),
-        help="folder of one experiment (default: %(default)s)",
-    )
-    parser.add_argument("--output", type=Path, help="where to write (default: the same folder)")
-    options: Any = parser.parse_args(argv)
     with exit_status():
-        for path in write(options.results, options.output or options.results):
+        asked = parse_one(Evidence(), argv, program="python -m experiments.evidence", about=__doc__)
+        for path in write(Path(asked.results), Path(asked.output or asked.results)):
             print(path)
 
 

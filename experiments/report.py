@@ -4,51 +4,26 @@ Reads what the experiments recorded and nothing else; what has not been run is s
 not run. Writes `report.html`, which holds its figures, `report.md`, and each figure as PNG and SVG.
 """
 
-import argparse
 import base64
+import dataclasses
 import html
 import io
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from experiments import filters
 from experiments.cli.errors import UserError, exit_status
+from experiments.cli.options import Settings, parse_one
 from experiments.records import former, run_record, summaries
 from experiments.records.files import write_text, writing_to
 from experiments.records.run_record import RunRecord
 from experiments.reporting import charts, presentation
 from experiments.reporting.tables import Table, table_1
-
-
-class Section(NamedTuple):
-    """A part of the page."""
-
-    title: str
-    experiment: str
-    figures: tuple[str, ...]  # how the stems of its figures begin
-
+from experiments.study.entry import sections
 
 FINALS = "final_accuracy"
-
-SECTIONS = (
-    Section("Figure 2: ways of starting a network", "clusters", ("figure2",)),
-    Section("Figure 3: number of clusters", "clusters", ("figure3", FINALS)),
-    Section(
-        "Figure 4: number of initialised layers",
-        "initialized_layers",
-        ("figure4", FINALS),
-    ),
-    Section("Figure 5: number of source models", "source_models", ("figure5", FINALS)),
-    Section("Figure 6: aligned filters", "aligned_filters", ("figure6", FINALS)),
-    Section("Figure 7: layers of Gabor filters", "gabor", ("figure7", FINALS)),
-    Section("Figure 8: the first layer alone", "initialized_layers", ("figure8",)),
-    Section("Figure 9: an unseen data set", "tiny_imagenet", ("figure9", FINALS)),
-    Section("Figure 10: filters before and after training", "filters", ("figure10", "clusters")),
-    Section("Baselines", "baselines", ("baselines", FINALS)),
-    Section("Hyper-parameter search", "search", ("search", FINALS)),
-)
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --paper: #ffffff; --line: #d0d0d0;
@@ -131,7 +106,7 @@ def write(results: Path, output: Path) -> list[Path]:
     Returns:
         What was written.
     """
-    found = {name: find(results, name) for name in dict.fromkeys(s.experiment for s in SECTIONS)}
+    found = {entry.name: find(results, entry.name) for _, entry in sections()}
     if not any(found.values()):
         raise UserError(
             f"no experiment has written its summary in {results} or its folders: run one first"
@@ -140,25 +115,25 @@ def write(results: Path, output: Path) -> list[Path]:
         output.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     page, text = [_head(found)], ["# The paper, run again", ""]
-    for number, section in enumerate(SECTIONS):
-        page.append(f'<h2 id="s{number}">{html.escape(section.title)}</h2>')
-        text += [f"## {section.title}", ""]
-        one = found[section.experiment]
+    for number, (section, entry) in enumerate(sections()):
+        page.append(f'<h2 id="s{number}">{html.escape(section.heading)}</h2>')
+        text += [f"## {section.heading}", ""]
+        one = found[entry.name]
         if one is None:
-            words = f"Not run: python -m experiments.{section.experiment}"
+            words = f"Not run: python -m experiments.{entry.name}"
             page.append(f'<p class="quiet">{html.escape(words)}</p>')
             text += [words, ""]
             continue
         page.append(f'<p class="quiet">{html.escape(one.subtitle)}</p>')
         text += [one.subtitle, ""]
         for stem, figure in one.figures.items():
-            if stem.startswith(section.figures):
-                name = f"{section.experiment}-{stem}{one.suffix}"
+            if stem.startswith(section.stems):
+                name = f"{entry.name}-{stem}{one.suffix}"
                 written += charts.save(figure, output, name)
-                page.append(_image(figure, f"{section.title} ({stem})"))
+                page.append(_image(figure, f"{section.heading} ({stem})"))
                 text += [f"![{stem}]({name}.png)", ""]
         # Of several sections of an experiment the one with every run's accuracy has its tables.
-        for table in one.tables if FINALS in section.figures else []:
+        for table in one.tables if FINALS in section.stems else []:
             page.append(_html(table))
             text += [table.markdown(), ""]
     page.append("</body></html>\n")
@@ -170,9 +145,9 @@ def write(results: Path, output: Path) -> list[Path]:
 
 def _head(found: Mapping[str, Found | None]) -> str:
     links = " ".join(
-        f'<a href="#s{number}">{html.escape(section.title.split(":")[0])}</a>'
-        for number, section in enumerate(SECTIONS)
-        if found[section.experiment]
+        f'<a href="#s{number}">{html.escape(section.heading.split(":")[0])}</a>'
+        for number, (section, entry) in enumerate(sections())
+        if found[entry.name]
     )
     ran = sum(len(one.runs) for one in found.values() if one)
     return (
@@ -203,18 +178,22 @@ def _html(table: Table) -> str:
     return f'<div class="table"><table>{body}</table></div>{note}'
 
 
+@dataclasses.dataclass(frozen=True)
+class Report(Settings):
+    """What is reported."""
+
+    # folder of the runs
+    results: str = "output"
+    # folder of the report (report, in that of the runs, where not given)
+    output: str | None = None
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Writes the report and says where."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.report", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("--results", type=Path, default=Path("output"), help="folder of the runs")
-    parser.add_argument(
-        "--output", type=Path, help="folder of the report (default: report, in that of the runs)"
-    )
-    options: Any = parser.parse_args(argv)
     with exit_status():
-        for path in write(options.results, options.output or options.results / "report"):
+        asked = parse_one(Report(), argv, program="python -m experiments.report", about=__doc__)
+        results = Path(asked.results)
+        for path in write(results, Path(asked.output) if asked.output else results / "report"):
             print(path)
 
 

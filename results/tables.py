@@ -20,6 +20,7 @@ from experiments.records.run_record import RunRecord
 from experiments.records.shown import Shown
 from experiments.reporting import tables
 from experiments.reporting.tables import Table
+from experiments.study import entry
 
 _HERE = Path(__file__).parent
 # Their clusters are of ten source models.
@@ -125,9 +126,20 @@ def tried(folder: str) -> Table:
     return tables.tried_table(runs, shown.starts)
 
 
+def questions() -> Table:
+    """Every question of `experiments`, as its module has it."""
+    return Table(
+        ("module of `experiments`", "what it varies", "figures of the paper"),
+        [
+            (f"`{one.name}`", one.varies, ", ".join(map(str, sorted(one.figures))) or "–")
+            for one in entry.entries()
+        ],
+    )
+
+
 KINDS: dict[str, Callable[..., Table]] = {
     function.__name__: function
-    for function in (starts, verdicts, planned, protocols, ranked, tried)
+    for function in (starts, verdicts, planned, protocols, ranked, tried, questions)
 }
 
 

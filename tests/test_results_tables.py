@@ -29,7 +29,12 @@ def lines(folder):
 
 
 def test_the_readmes_hold_what_the_runs_say():
-    found = tables("--check", "README.md", *sorted(ROOT.glob("results/**/README.md")))
+    pages = (
+        "README.md",
+        *sorted(ROOT.glob("docs/*.md")),
+        *sorted(ROOT.glob("results/**/README.md")),
+    )
+    found = tables("--check", *pages)
     assert found.returncode == 0, found.stderr
 
 

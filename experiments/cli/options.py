@@ -141,7 +141,6 @@ def parse(
     Args:
         presets: Complete configurations by name; the first is the default. Options given beside
             `--preset` replace its values; nested dataclasses contribute their fields as options.
-            With one only, there is no `--preset`.
         argv: Arguments, or None for the process's own.
         program: How the program is called, for `--help`.
         description: What it does.
@@ -158,19 +157,40 @@ def parse(
     chooser.add_argument("--preset", default=names[0], nargs="?")
     chosen = chooser.parse_known_args(given)[0].preset
     base = presets.get(chosen, presets[names[0]])
-    fields: list[Any] = [("settings", Annotated[type(base), tyro.conf.arg(name="")])]
-    given_preset: dict[str, Any] = {}
-    if len(names) > 1:
-        about = tyro.conf.arg(help="the values that the other options start from")
-        fields.insert(0, ("preset", Annotated[str, one_of(names), about]))
-        given_preset["preset"] = names[0]
-    options = dataclasses.make_dataclass("Options", fields)
-    made: Any = tyro.cli(
-        options,
-        prog=program,
-        description=description,
-        args=given,
-        default=options(**given_preset, settings=base),
-        config=(tyro.conf.OmitArgPrefixes,),
+    about = tyro.conf.arg(help="the values that the other options start from")
+    options = dataclasses.make_dataclass(
+        "Options",
+        [
+            ("preset", Annotated[str, one_of(names), about]),
+            ("settings", Annotated[type(base), tyro.conf.arg(name="")]),
+        ],
     )
-    return made.settings
+    default = options(preset=names[0], settings=base)
+    return _parse(options, given, default, program, description).settings
+
+
+def parse_one(
+    settings: type[T] | T, argv: Sequence[str] | None, *, program: str, about: str | None
+) -> T:
+    """Makes the configuration of a command that has no presets.
+
+    Args:
+        settings: Its type, or the values that are taken where none are given.
+        argv: As of `parse`.
+        program: As of `parse`.
+        about: The docstring of its module.
+
+    Raises:
+        UserError: As of `parse`.
+        SystemExit: As of `parse`.
+    """
+    given, words = list(sys.argv[1:] if argv is None else argv), (about or "").split("\n")[0]
+    if isinstance(settings, type):
+        return _parse(settings, given, None, program, words)
+    return _parse(type(settings), given, settings, program, words)
+
+
+def _parse(kind: Any, given: list[str], default: Any, program: str, description: str) -> Any:
+    extra = {} if default is None else {"default": default}
+    flat = (tyro.conf.OmitArgPrefixes,)
+    return tyro.cli(kind, prog=program, description=description, args=given, config=flat, **extra)

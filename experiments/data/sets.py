@@ -4,11 +4,9 @@
 Images are decoded once, and cached as arrays beside the prepared data where that can be written to.
 """
 
-import argparse
 import dataclasses
 import functools
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -17,7 +15,7 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from experiments.cli.errors import UserError, exit_status
-from experiments.cli.options import Count, Settings, one_of
+from experiments.cli.options import Count, Settings, one_of, parse_one
 from experiments.data import stored
 from experiments.data.stored import Arrays
 
@@ -140,48 +138,6 @@ def superclass_count(dataset: Dataset) -> int:
     return int(dataset.superclass.max()) + 1
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Prepares a data set where it is missing, checks it, and says what it is."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.data", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("--dataset", choices=NAMES, required=True, help="which data set")
-    parser.add_argument("--data-dir", help="folder of the data (default: TFDS's own setting)")
-    parser.add_argument(
-        "--archive", type=Path, help="the official archive, or its folder (default: download it)"
-    )
-    options = parser.parse_args(argv)
-    with exit_status():
-        folder = data_folder(options.data_dir)
-        kind = stored.KINDS.get(options.dataset)
-        if kind is not None and not stored.shards(kind, folder):
-            from experiments.data import tfds_builders
-
-            tfds_builders.prepare(kind.tfds_name, folder, options.archive)
-        dataset = load(options.dataset, data_dir=folder)
-        print(describe(dataset, folder))
-
-
-def describe(dataset: Dataset, folder: Path) -> str:
-    """Says what was loaded, in a few lines."""
-    classes = len(dataset.superclass)
-    moments = stored.channel_moments(dataset.train_images)
-    mean, std = (", ".join(f"{x:.4f}" for x in moment) for moment in moments)
-    place = "made up in memory" if dataset.name == "procedural" else f"in {folder}"
-    return (
-        f"{dataset.title}, {place}: {classes} classes in {superclass_count(dataset)} superclasses\n"
-        f"{len(dataset.train_labels) // classes} training and "
-        f"{len(dataset.test_labels) // classes} test images a class, "
-        f"{'×'.join(map(str, dataset.train_images.shape[1:3]))} pixels\n"
-        f"mean ({mean}), std ({std}) of the training images\n"
-        f"fingerprint {dataset.fingerprint}"
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main())
-
-
 @functools.lru_cache(maxsize=2)
 def load_data(settings: Data) -> Dataset:
     """Loads the images that the settings name, and keeps them for the next experiment."""
@@ -201,3 +157,45 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
         "train_images": len(dataset.train_labels),
         "test_images": len(dataset.test_labels),
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepare(Settings):
+    """Which data set is prepared."""
+
+    # which data set
+    dataset: DatasetName
+    # folder of the prepared data sets (TFDS's own setting where not given)
+    data_dir: str | None = None
+    # the official archive, or the folder it was unpacked in (downloaded where not given)
+    archive: str | None = None
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prepares a data set where it is missing, checks it, and says what it is."""
+    with exit_status():
+        asked = parse_one(Prepare, argv, program="python -m experiments.data", about=main.__doc__)
+        folder = data_folder(asked.data_dir)
+        kind = stored.KINDS.get(asked.dataset)
+        if kind is not None and not stored.shards(kind, folder):
+            from experiments.data import tfds_builders
+
+            archive = Path(asked.archive) if asked.archive else None
+            tfds_builders.prepare(kind.tfds_name, folder, archive)
+        print(describe(load(asked.dataset, data_dir=folder), folder))
+
+
+def describe(dataset: Dataset, folder: Path) -> str:
+    """Says what was loaded, in a few lines."""
+    classes = len(dataset.superclass)
+    moments = stored.channel_moments(dataset.train_images)
+    mean, std = (", ".join(f"{x:.4f}" for x in moment) for moment in moments)
+    place = "made up in memory" if dataset.name == "procedural" else f"in {folder}"
+    return (
+        f"{dataset.title}, {place}: {classes} classes in {superclass_count(dataset)} superclasses\n"
+        f"{len(dataset.train_labels) // classes} training and "
+        f"{len(dataset.test_labels) // classes} test images a class, "
+        f"{'×'.join(map(str, dataset.train_images.shape[1:3]))} pixels\n"
+        f"mean ({mean}), std ({std}) of the training images\n"
+        f"fingerprint {dataset.fingerprint}"
+    )

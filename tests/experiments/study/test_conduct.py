@@ -96,10 +96,8 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_from_its_command_line_to_its_files(name, folder, capsys):
-    options, variants, figures = EXPERIMENTS[name]
-    module = importlib.import_module(f"experiments.{name}")
-    out = folder / name
-    module.main([*TINY, *options, "--output", str(out), "--models-dir", str(folder / "sources")])
+    _, variants, figures = EXPERIMENTS[name]
+    out = run(name, folder)
     summary = json.loads((out / f"{name}-procedural.json").read_text())
     assert list(summary["variants"]) == variants
     for stem in (*figures, "final_accuracy"):
@@ -108,9 +106,17 @@ def test_an_experiment_from_its_command_line_to_its_files(name, folder, capsys):
     assert len(rows) == len(variants) + 2  # a heading and its rule
 
 
-def test_what_the_controls_settle(folder):
-    """From what the test before wrote: one pair, one seed, so nothing."""
-    results = folder / "ablations"
+def run(name, folder):
+    """Runs an experiment by its options above; returns where it wrote."""
+    module, out = importlib.import_module(f"experiments.{name}"), folder / name
+    folders = ["--output", str(out), "--models-dir", str(folder / "sources")]
+    module.main([*TINY, *EXPERIMENTS[name][0], *folders])
+    return out
+
+
+def test_what_the_ablations_settle(folder):
+    """From one pair and one seed: nothing."""
+    results = run("ablations", folder)
     evidence.main(["--results", str(results)])
     text = (results / "evidence-procedural.md").read_text()
     assert "its filters, norms being equal" in text
