@@ -6,20 +6,18 @@ number of clusters) in form. Missing source models are trained first.
 
 import dataclasses
 import sys
-import typing
-from typing import Literal
+from typing import Annotated
 
-from experiments.cli.options import Count, Several
+from experiments.cli.options import Count, Several, one_of
 from experiments.records import published
-from experiments.study import conduct, presets
+from experiments.study import conduct, presets, starts
 from experiments.study.entry import Section
 from experiments.study.ingredients import Ingredients
 from experiments.study.presets import Experiment
 from experiments.study.question import Figure, Question
-from experiments.study.starts import gabor, random
 from jaxinit import distances
 
-Baseline = Literal["random", "pretrained", "gabor"]
+Baseline = Annotated[str, one_of((*starts.WITHOUT_SOURCES, "pretrained"))]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Clusters(Experiment):
     # convolutions that are initialised: the first so many (all where not given)
     layers: int | None = None
     # initialisations to compare with; gabor is in the first layer
-    baselines: tuple[Baseline, ...] = typing.get_args(Baseline)
+    baselines: tuple[Baseline, ...] = ("random", "pretrained", "gabor")
 
 
 PRESETS = {
@@ -43,7 +41,7 @@ PRESETS = {
 
 def ask(settings: Clusters, made_of: Ingredients) -> Question:
     """Lists the variants, baselines first."""
-    baselines = {"random": random, "pretrained": made_of.pretrained, "gabor": lambda: gabor(1)}
+    baselines = {**starts.WITHOUT_SOURCES, "pretrained": made_of.pretrained}
     variants = {kind: baselines[kind]() for kind in settings.baselines}
     authors: dict[str, str | None] = {
         "random": published.RANDOM,

@@ -8,9 +8,9 @@ import dataclasses
 import itertools
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from experiments.cli.options import Count, Positive, Several
+from experiments.cli.options import Count, Positive, Several, one_of
 from experiments.runs.variants import Variant
 from experiments.study import conduct, presets, starts, tuning
 from experiments.study.ingredients import Ingredients
@@ -21,7 +21,7 @@ from jaxinit import controls, initializers, kernels, layers
 from jaxinit.layers import Network
 from jaxinit.signatures import Params, ParamsInitializer, PRNGKey
 
-Stem = Literal["random", "gabor", "whole", "pretrained"]
+Stem = Annotated[str, one_of((*starts.WITHOUT_SOURCES, "whole", "pretrained"))]
 Body = Literal["random", "clustered", "live", "bootstrap", "pretrained"]
 
 
@@ -147,8 +147,7 @@ def _first_and_rest(stem: ParamsInitializer, body: ParamsInitializer) -> ParamsI
 
 def _stem(name: str, made_of: Ingredients) -> Variant:
     makers = {
-        "random": starts.random,
-        "gabor": lambda: starts.gabor(1),
+        **starts.WITHOUT_SOURCES,
         "whole": made_of.whole_filters,
         "pretrained": made_of.pretrained,
     }

@@ -7,11 +7,10 @@ each start, on the tasks given with `--pairs`.
 
 import dataclasses
 import sys
-import typing
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
-from experiments.cli.options import Count, Positive, Several, check
+from experiments.cli.options import Count, Positive, Several, check, one_of
 from experiments.runs.variants import Variant
 from experiments.study import conduct, presets, starts, tuning
 from experiments.study.ingredients import Ingredients
@@ -20,8 +19,7 @@ from experiments.study.question import Figure, Question
 from experiments.training.hyperparameters import Training
 from jaxinit import controls, initializers
 
-Start = Literal["random", "clustered", "gabor"]
-STARTS: tuple[Start, ...] = typing.get_args(Start)
+Start = Annotated[str, one_of(("clustered", *starts.WITHOUT_SOURCES))]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Sweep(Experiment):
     """What `experiments.sweep` compares."""
 
     # what is tuned: random, clustered (each distance), gabor (first layer)
-    starts: Several[Start] = STARTS
+    starts: Several[Start] = ("random", "clustered", "gabor")
     # number of clusters
     clusters: Count = 3
     # norms to try, in those of the default start, each layer alike
@@ -89,15 +87,13 @@ def ask(settings: Sweep, made_of: Ingredients) -> Question:
 
 
 def _starts(settings: Sweep, made_of: Ingredients) -> list[Variant]:
-    makers = {
-        "random": lambda: [starts.random()],
-        "clustered": lambda: [
-            made_of.clustered(distance, settings.clusters)
-            for distance in settings.clustering.distances
-        ],
-        "gabor": lambda: [starts.gabor(1)],
-    }
-    return [variant for name in settings.starts for variant in makers[name]()]
+    def made(name: str) -> list[Variant]:
+        if name == "clustered":
+            distances = settings.clustering.distances
+            return [made_of.clustered(distance, settings.clusters) for distance in distances]
+        return [starts.WITHOUT_SOURCES[name]()]
+
+    return [variant for name in settings.starts for variant in made(name)]
 
 
 def _group(start: Variant, settings: Sweep, made_of: Ingredients) -> list[Variant]:

@@ -17,9 +17,10 @@ from jaxtyping import Int32, UInt8
 from experiments.cli.errors import UserError, exit_status
 from experiments.cli.options import Count, Settings, one_of, parse_one
 from experiments.data import stored
+from experiments.data.kinds import KINDS
 from experiments.data.stored import Arrays
 
-NAMES = ("procedural", *stored.KINDS)
+NAMES = ("procedural", *KINDS)
 DatasetName = Annotated[str, one_of(NAMES)]
 
 
@@ -79,9 +80,9 @@ def load(
         raise UserError("fewer than 1 image a class is asked for: ask for 1 or more")
     if name == "procedural":
         return _load_procedural(*limits)
-    if name not in stored.KINDS:
+    if name not in KINDS:
         raise UserError(f"data set {name!r} is not known: choose one of {', '.join(NAMES)}")
-    kind = stored.KINDS[name]
+    kind = KINDS[name]
     arrays, identity = stored.load(name, data_folder(data_dir), cache_dir)
     if limits != (None, None):
         arrays = _limit(arrays, *limits)
@@ -176,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with exit_status():
         asked = parse_one(Prepare, argv, program="python -m experiments.data", about=main.__doc__)
         folder = data_folder(asked.data_dir)
-        kind = stored.KINDS.get(asked.dataset)
+        kind = KINDS.get(asked.dataset)
         if kind is not None and not stored.shards(kind, folder):
             from experiments.data import tfds_builders
 

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float64, Int32, UInt8
 
 from experiments.cli.errors import UserError
+from experiments.data.kinds import KINDS, Kind
 
 _PER_SUPERCLASS = 5
 _CACHE_LAYOUT = 1  # to be raised where the arrays or their order change
@@ -37,35 +38,6 @@ class Split(NamedTuple):
     labels: Int32[np.ndarray, " n"]
     coarse: Int32[np.ndarray, " n"]  # coarse labels; −1 where the data set has none
     ids: Sequence[str]
-
-
-class Kind(NamedTuple):
-    """What a data set has to be."""
-
-    title: str
-    tfds_name: str  # also the folder
-    version: str
-    test_split: str
-    classes: int
-    train_per_class: int | None  # any number, the same of each class, where None
-    test_per_class: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    tolerance: float  # how far the data's own mean and std may be from these
-
-
-_CIFAR_MOMENTS = ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
-_IMAGENET_MOMENTS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-# Copies of Tiny ImageNet with fewer training images are in use, so their number is left open. Its
-# normalisation is that of ImageNet, whose images are larger: their std is smaller by 0.05.
-_TINY = ("tiny_imagenet", "1.0.0", "validation", 200, None, 50, *_IMAGENET_MOMENTS, 0.1)
-KINDS = {
-    "cifar100": Kind(
-        "CIFAR-100", "cifar100", "3.0.2", "test", 100, 500, 100, *_CIFAR_MOMENTS, 0.01
-    ),
-    "tiny_imagenet": Kind("Tiny ImageNet", *_TINY),
-    "tiny_imagenet32": Kind("Tiny ImageNet at 32×32", *_TINY),
-}
 
 
 def _command(kind: Kind, folder: Path | str) -> str:
@@ -97,8 +69,8 @@ def load(name: str, folder: Path, cache_dir: str | os.PathLike[str] | None) -> t
     for place in places:
         if (cached := _read_cache(place)) is not None:
             return cached
-    if name == "tiny_imagenet32":
-        whole, _ = load("tiny_imagenet", folder, cache_dir)
+    if kind.halved is not None:
+        whole, _ = load(kind.halved, folder, cache_dir)
         arrays = whole._replace(
             train_images=halve(whole.train_images), test_images=halve(whole.test_images)
         )
@@ -141,8 +113,8 @@ def quiet_tfds() -> Any:
 def open_builder(kind: Kind, folder: Path) -> Any:
     """Returns TFDS's builder of a prepared data set; never asks the network."""
     tfds = quiet_tfds()
-    if kind.tfds_name == "cifar100":
-        return tfds.builder("cifar100", data_dir=str(folder), file_format="array_record")
+    if kind.in_tfds:
+        return tfds.builder(kind.tfds_name, data_dir=str(folder), file_format="array_record")
     return tfds.builder_from_directory(str(folder / kind.tfds_name / kind.version))
 
 
@@ -167,12 +139,12 @@ def check_splits(kind: Kind, train: Split, test: Split) -> Arrays:
     Raises:
         ValueError: They are not the data set's.
     """
-    if kind.tfds_name == "cifar100":
+    if kind.numbered:
         check_ids(train.ids, "train")
         check_ids(test.ids, "test")
     check_counts(train.labels, kind.classes, kind.train_per_class, "training")
     check_counts(test.labels, kind.classes, kind.test_per_class, "test")
-    if kind.tfds_name == "cifar100":
+    if kind.coarse:
         labels = np.append(train.labels, test.labels)
         superclass = superclass_of(labels, np.append(train.coarse, test.coarse), kind.classes)
     else:

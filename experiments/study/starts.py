@@ -1,5 +1,7 @@
 """Ways of starting a network that need no source models."""
 
+from collections.abc import Callable
+
 import jax
 
 from experiments.runs.variants import Variant
@@ -32,6 +34,10 @@ def gabor(layers: int, *, identical: bool = False) -> Variant:
         )
     label, settings = f"Gabor, {layers_text(layers)}", {"kind": "gabor", "layers": layers}
     return Variant(f"gabor-{layers}", label, lambda: draw, settings)
+
+
+# By the names that options have; the questions take a further one from here.
+WITHOUT_SOURCES: dict[str, Callable[[], Variant]] = {"random": random, "gabor": lambda: gabor(1)}
 
 
 def layers_text(count: int) -> str:

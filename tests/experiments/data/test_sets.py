@@ -10,11 +10,12 @@ from PIL import Image
 
 from experiments.cli.errors import UserError
 from experiments.data import sets, stored, tasks, tfds_builders
+from experiments.data.kinds import KINDS
 from tests.experiments import archives, small
 
 tfds = stored.quiet_tfds()
 
-CIFAR100 = stored.KINDS["cifar100"]
+CIFAR100 = KINDS["cifar100"]
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +31,7 @@ def cifar100_folder(tmp_path_factory):
 @pytest.fixture
 def small_kinds(monkeypatch):
     """Has the data sets in small accepted."""
-    kinds = stored.KINDS
+    kinds = KINDS
     cifar = CIFAR100._replace(train_per_class=3, test_per_class=2, tolerance=0.1)
     monkeypatch.setitem(kinds, "cifar100", cifar)
     for name in ("tiny_imagenet", "tiny_imagenet32"):
@@ -261,7 +262,7 @@ def test_damaged_data_name_the_folder_and_the_command(folder, damage):
 
 
 def test_wrong_counts_name_the_folder(folder, monkeypatch):
-    monkeypatch.setitem(stored.KINDS, "cifar100", CIFAR100)
+    monkeypatch.setitem(KINDS, "cifar100", CIFAR100)
     with pytest.raises(
         UserError, match="there are 3 training images of a class, but there should be 500"
     ):
@@ -403,7 +404,7 @@ def test_command_without_a_network(tmp_path, monkeypatch, capsys):
 
 def real(name):
     folder = os.environ.get("TFDS_DATA_DIR")
-    if not folder or not stored.shards(stored.KINDS[name], Path(folder)):
+    if not folder or not stored.shards(KINDS[name], Path(folder)):
         pytest.skip(f"TFDS_DATA_DIR names no folder with {name}")
     return sets.load(name)
 
