@@ -9,7 +9,7 @@ import tyro
 
 from experiments.cli.errors import exit_status
 from experiments.cli.options import Settings, parse_one
-from experiments.records import archive
+from experiments.records import packing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Packs, and says what was written."""
     with exit_status():
         asked = parse_one(Archive, argv, program="python -m experiments.archive", about=__doc__)
-        for path in archive.pack(Path(asked.folder), Path(asked.destination)):
+        for path in packing.pack(Path(asked.folder), Path(asked.destination)):
             print(path)
 
 

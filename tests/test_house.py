@@ -82,6 +82,33 @@ def test_no_module_of_the_library_imports_itself_by_way_of_others():
     list(graphlib.TopologicalSorter(graph).static_order())  # raises where there is a cycle
 
 
+# What each room of the experiments may import of the others.
+BELOW = {
+    "cli": set(),
+    "records": {"cli"},
+    "data": {"cli", "records"},
+    "training": {"cli", "records", "data"},
+    "reporting": {"cli", "records"},
+    "runs": {"cli", "records", "data", "training"},
+    "study": {"cli", "records", "data", "training", "reporting", "runs"},
+}
+
+
+@pytest.mark.parametrize("room", BELOW)
+def test_imports_among_the_rooms_run_downwards(room):
+    for name, path in modules("experiments").items():
+        if not name.startswith(f"experiments.{room}."):
+            continue
+        found = {own.split(".")[1] for own in imported(list(ast.walk(parsed(path))))
+                 if own.startswith("experiments.")}  # fmt: skip
+        assert found <= BELOW[room] | {room}, name
+
+
+def test_the_rooms_are_those_that_are_known():
+    rooms = {path.parent.name for path in (ROOT / "experiments").glob("*/__init__.py")}
+    assert rooms == set(BELOW)
+
+
 @pytest.mark.parametrize("name", modules("jaxinit"))
 def test_no_module_of_the_library_is_too_large_to_be_read(name):
     text = modules("jaxinit")[name].read_text(encoding="utf-8")
@@ -95,7 +122,9 @@ def test_the_librarys_tests_mirror_it_and_need_nothing_else_of_the_checkout():
     shared = [library.HERE / name for name in library.SHARED]
     for path in [*(library.HERE / library.FOLDER).rglob("*.py"), *shared]:
         names = imported(parsed(path).body)
-        assert not {name.partition(".")[0] for name in names} & (PACKAGES - {"jaxinit", "tests"})
+        assert not {name.partition(".")[0] for name in names} & (
+            PACKAGES - {"jaxinit", "tests", "benchmarks"}
+        )
         helpers = {name for name in names if name.startswith("tests.")}
         own = {"tests.jaxinit", *(f"tests.{Path(name).stem}" for name in library.SHARED)}
         assert all(any(name.startswith(one) for one in own) for name in helpers), path
@@ -108,4 +137,5 @@ def test_the_librarys_tests_are_copied_whole(tmp_path):
     library.copy(tmp_path / "run")
     copied = {path.relative_to(tmp_path / "run") for path in (tmp_path / "run").rglob("*.py")}
     tests = {path.relative_to(ROOT) for path in (ROOT / "tests/jaxinit").rglob("*.py")}
-    assert copied == tests | {Path("tests") / name for name in library.SHARED}
+    references = {Path("benchmarks") / name for name in library.REFERENCE}
+    assert copied == tests | references | {Path("tests") / name for name in library.SHARED}

@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from experiments.cli.errors import UserError
 from experiments.records.files import JSON
-from experiments.records.models import STRICT, Plain
+from experiments.records.strict import STRICT, Plain
 
 METRICS = ("train_loss", "train_acc_top1", "train_acc_top5", "val_loss", "val_acc_top1",
            "val_acc_top5")  # fmt: skip

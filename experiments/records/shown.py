@@ -8,7 +8,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from experiments.cli.errors import UserError
-from experiments.records import models
+from experiments.records import strict
 from experiments.records.files import JSON, plain
 from experiments.records.run_record import RunRecord
 
@@ -125,6 +125,6 @@ def parse(data: Mapping[str, JSON], where: Path | str) -> Shown | None:
         return _ADAPTER.validate_python(data)
     except ValidationError as error:
         raise UserError(
-            f"{where} does not say what to show ({models.sentence(error)}): run its experiment "
+            f"{where} does not say what to show ({strict.sentence(error)}): run its experiment "
             "again"
         ) from error

@@ -3,7 +3,7 @@
 `<folder>/runs/<experiment>.<variant>.<task>.seed-<seed>.json` holds the fields of `RunRecord` and
 `schema_version`; the experiment reads `<experiment>-procedural` there on the procedural data.
 Numbers that are not finite are written as null. Of a finished study all runs are the lines of one
-`<folder>/runs.jsonl` (`archive`); where a run has a file as well, the file counts. With pandas, a
+`<folder>/runs.jsonl` (`packing`); where a run has a file as well, the file counts. With pandas, a
 row an epoch of a run:
 
     lines = Path(folder, "runs.jsonl").read_text().rstrip("\n").split("\n")
@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from experiments.cli import processes
 from experiments.cli.errors import UserError
-from experiments.records import models, run_record
+from experiments.records import run_record, strict
 from experiments.records.files import (
     JSON,
     SCHEMA_VERSION,
@@ -132,7 +132,7 @@ def _record(data: dict[str, JSON], where: Path | str) -> RunRecord:
         return RunRecord(**data)
     except ValidationError as error:
         raise UserError(
-            f"{where} is not valid ({models.sentence(error)}): delete it to run this again"
+            f"{where} is not valid ({strict.sentence(error)}): delete it to run this again"
         ) from error
 
 

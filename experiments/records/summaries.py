@@ -15,7 +15,7 @@
 the same seed are not independent. Runs that stopped early are left out of all statistics and
 counted in `stopped`.
 
-Of a finished study `study.json` holds what is shown, and `runs.jsonl` the runs (`archive`):
+Of a finished study `study.json` holds what is shown, and `runs.jsonl` the runs (`packing`):
 
     {"schema_version", "experiment", "procedural", "shown"}
 """
@@ -27,7 +27,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from experiments.cli.errors import UserError
-from experiments.records import averages, models, run_record, shown, store
+from experiments.records import averages, run_record, shown, store, strict
 from experiments.records.files import JSON, SCHEMA_VERSION, read_json, write_json, writing_to
 from experiments.records.run_record import RunRecord
 from experiments.records.shown import Shown, Study
@@ -162,7 +162,7 @@ def read_study(path: Path) -> Study:
         return Study(to_show, _runs_of(data), path)
     except ValidationError as error:
         raise UserError(
-            f"{path} is not a summary ({models.sentence(error)}): run its experiment again, which "
+            f"{path} is not a summary ({strict.sentence(error)}): run its experiment again, which "
             "writes it anew"
         ) from error
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:

@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from experiments.cli.errors import UserError
-from experiments.records import models, run_record, store
+from experiments.records import run_record, store, strict
 from experiments.records.run_record import RunRecord
 
 NAMES = ("clusters", "euclidean-k3", "pair-10-14", 2)
@@ -86,7 +86,7 @@ def test_arrays_and_numbers_that_are_not_finite_become_json(tmp_path):
 def test_a_bad_record_is_refused(changes, sentence):
     with pytest.raises(ValidationError) as caught:
         record(**changes)
-    assert re.search(sentence, models.sentence(caught.value))
+    assert re.search(sentence, strict.sentence(caught.value))
     assert isinstance(caught.value, ValueError)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import clusters, evidence, report
-from experiments.records import archive
+from experiments.records import packing
 from experiments.runs import protocol
 from experiments.study import starts
 from experiments.study.clustering import Clustering
@@ -155,7 +155,7 @@ def test_clusters_and_a_second_start(folder, capsys):
 
     # So does a start from its archive, which then has the summary again.
     packed = folder / "archive" / "clusters"
-    archive.pack(out, packed)
+    packing.pack(out, packed)
     clusters.main([*TINY, "--clusters", "3", "--output", str(packed), "--models-dir", str(models)])
     again = capsys.readouterr()
     assert "5 runs recorded already, 0 to train" in again.err

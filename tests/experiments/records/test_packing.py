@@ -11,7 +11,7 @@ import pytest
 from experiments import archive as command
 from experiments import evidence, report
 from experiments.cli.errors import UserError
-from experiments.records import archive, store, summaries
+from experiments.records import packing, store, summaries
 from experiments.records.run_record import RunRecord
 from experiments.records.shown import Family, Figure, Shown
 from tests.experiments.small import run
@@ -57,7 +57,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def packed(folder, tmp_path):
-    archive.pack(folder, tmp_path / "archive" / "gabor")
+    packing.pack(folder, tmp_path / "archive" / "gabor")
     return tmp_path / "archive" / "gabor"
 
 
@@ -113,7 +113,7 @@ def test_a_study_goes_on_from_its_archive(packed):
 
 
 def test_an_archive_can_be_packed_again(packed, tmp_path):
-    archive.pack(packed, tmp_path / "second")
+    packing.pack(packed, tmp_path / "second")
     for name in ("runs.jsonl", "study.json", "banks/k3.npz"):
         assert (tmp_path / "second" / name).read_bytes() == (packed / name).read_bytes()
 
@@ -121,7 +121,7 @@ def test_an_archive_can_be_packed_again(packed, tmp_path):
 def test_source_models_have_runs_alone(tmp_path):
     record = run("source", [1.0], experiment="pretrain")
     store.write(record, tmp_path / "sources")
-    written = archive.pack(tmp_path / "sources", tmp_path / "packed")
+    written = packing.pack(tmp_path / "sources", tmp_path / "packed")
     assert written == [tmp_path / "packed" / "runs.jsonl"]
     assert store.read_all(tmp_path / "packed") == [record]
 
