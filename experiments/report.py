@@ -88,8 +88,10 @@ def _file(results: Path, experiment: str) -> Path | None:
     names = [experiment, *(old for old, new in former.EXPERIMENTS.items() if new == experiment)]
     files: list[Path] = []
     for folder in (results, *sorted(results.glob("*/"))):
-        stems = (f"{name}{suffix}.json" for name in names for suffix in ("", "-procedural"))
-        summary = [folder / stem for stem in stems if (folder / stem).is_file()]
+        summary: list[Path] = []
+        for name in names:  # beside a summary under a former name, the one under the present counts
+            stems = (f"{name}{suffix}.json" for suffix in ("", "-procedural"))
+            summary = summary or [folder / stem for stem in stems if (folder / stem).is_file()]
         study = folder / summaries.STUDY
         if not summary and study.is_file() and summaries.experiment_in(study) in names:
             summary = [study]

@@ -142,7 +142,7 @@ class Ingredients:
         name, label = f"{distance}-k{k}", f"{distances.get(distance).label}, {k} cluster"
         label += "s" if k > 1 else ""
         if models is not None:
-            name, label = f"{name}-m{models}", f"{label}, {models} models"
+            name, label = f"{name}-m{models}", f"{label}, {models} model{'s' if models > 1 else ''}"
         if layers != self.layers:
             name, label = f"{name}-l{layers}", f"{label}, {starts.layers_text(layers)}"
         if self._clustering.representative != "auto":

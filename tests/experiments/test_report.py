@@ -135,6 +135,12 @@ def test_an_experiment_recorded_under_its_former_name_is_found(tmp_path):
     summaries.write_summary(runs, tmp_path / "alignment", of)
     written = {path.name for path in report.write(tmp_path, tmp_path / "report")}
     assert "aligned_filters-figure6.png" in written
+    # Run again into the same folder, it has a summary under its present name as well, which counts.
+    again = [dataclasses.replace(run, experiment="aligned_filters") for run in runs[:1]]
+    summaries.write_summary(again, tmp_path / "alignment", of)
+    found = report.find(tmp_path, "aligned_filters")
+    assert found is not None
+    assert len(found.runs) == 1
 
 
 def test_figures_of_stopped_runs_alone_are_left_out():
