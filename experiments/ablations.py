@@ -54,14 +54,14 @@ _PLANNED = Clustering(distances=_DISTANCES)
 class Controls(Experiment):
     """What `experiments.ablations` compares."""
 
-    # ways of starting: random; clustered; random-at-norms (random, each layer as long as the
-    # clustered); at-default-norms (clustered, each layer as long as random); shuffled (clustered,
-    # the taps of each filter in another order); gaussian (of the clusters' mean and covariance);
-    # bootstrap (real filters, at both norms); gabor (first layer); random-at-gabor (its norm
-    # alone); gabor-at-default (its filters alone); frozen (random and Gabor first layers that are
-    # not trained); whole (whole filters of the source models in the first layer, at both norms);
-    # pretrained; pretrained-scaled (to the clustered norms); live (only taps that met data are
-    # clustered)
+    # ways of starting: random; clustered; random-at-norms (random, each layer at the norm of the
+    # clustered); at-default-norms (clustered, each layer at the norm of random); shuffled
+    # (clustered, the taps of each filter in another order); gaussian (of the clusters' mean and
+    # covariance); bootstrap (real filters, at both norms); gabor (first layer); random-at-gabor
+    # (its norm alone); gabor-at-default (its filters alone); frozen (random and Gabor first layers
+    # that are not trained); whole (whole filters of the source models in the first layer, at both
+    # norms); pretrained; pretrained-scaled (to the clustered norms); live (only taps that met data
+    # are clustered)
     starts: Several[Start] = STARTS
     # numbers of clusters
     clusters: Several[Count] = _CLUSTERS
@@ -193,7 +193,7 @@ def _controlled(settings: Controls, made_of: Ingredients) -> list[Variant]:
 
 
 def _at_norms(filters: Variant, norms: Variant, made_of: Ingredients) -> Variant:
-    """The filters of one start, each layer as long as another's."""
+    """The filters of one start, each layer at the norm of another's."""
     return Variant(
         f"{filters.name}-at-{norms.name}",
         f"{filters.label}, at norms of: {norms.label}",

@@ -1,4 +1,4 @@
-"""How long initialised filters are: the norm of each layer, beside that of the default start.
+"""The norms of initialised filters: that of each layer, beside the default start's.
 
 Batch norm hides a layer's norm from the network's function, but not from its step size.
 """

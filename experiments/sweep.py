@@ -1,8 +1,8 @@
 """Scale and learning rate of random and clustered starts alike, tuned on clustering tasks only.
 
-Batch norm makes a shorter filter the same function with larger steps, so that a start's norm and
-the learning rate must be tuned before starts are compared. `--best-of` then runs what was best of
-each start, on the tasks given with `--pairs`.
+Batch norm makes a filter of smaller norm the same function with larger steps, so that a start's
+norm and the learning rate must be tuned before starts are compared. `--best-of` then runs what was
+best of each start, on the tasks given with `--pairs`.
 """
 
 import dataclasses

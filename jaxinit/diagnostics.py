@@ -19,7 +19,7 @@ def kernel_norms(
     """Returns the Frobenius norm of each convolution's kernel.
 
     Batch norm hides it from the network's function, but a step of SGD turns a filter the further
-    the shorter it is: the norm sets the layer's own learning rate.
+    the smaller its norm: the norm sets the layer's own learning rate.
 
     Args:
         params: A tree of parameters.

@@ -24,7 +24,7 @@ def on_tuning_pairs(
     """Moves what presets share to the first so many of `PAIRS`.
 
     Args:
-        shared: What `comparison.quick` and the like return.
+        shared: What `presets.quick` and the like return.
         count: How many pairs.
         training: Instead of theirs, if any.
         **changes: To the evaluation.
