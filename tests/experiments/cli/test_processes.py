@@ -26,16 +26,17 @@ TINY = (
 PROGRAM = """
 import dataclasses, sys
 import jax
-from experiments import clusters, comparison, training
+from experiments import clusters
+from experiments.training.trainer import Trainer
 
-init = training.Trainer.init_variables
-training.Trainer.init_variables = lambda self, key: jax.tree.map(
+init = Trainer.init_variables
+Trainer.init_variables = lambda self, key: jax.tree.map(
     lambda leaf: leaf.astype("float64"), init(self, key)
 )
 quick = clusters.PRESETS["quick"]
 settings = dataclasses.replace(quick.training, precision="float64")
 preset = dataclasses.replace(quick, training=settings)
-comparison.main("clusters", {"quick": preset}, clusters.ask, sys.argv[1:])
+dataclasses.replace(clusters.ENTRY, presets={"quick": preset}).main(sys.argv[1:])
 """
 
 

@@ -64,7 +64,7 @@ def test_shapes_types_and_labels(made):
 
 def test_same_seed_same_images_in_another_process():
     code = (
-        "import hashlib, numpy as np; from experiments import procedural; "
+        "import hashlib, numpy as np; from experiments.data import procedural; "
         "a = procedural.generate(3, 2, 1); "
         "print(hashlib.sha256(b''.join(x.tobytes() for x in a)).hexdigest())"
     )

@@ -205,13 +205,13 @@ def test_as_many_runs_at_once_as_memory_holds(trainer, dataset, monkeypatch):
 
 SPREAD = """
 import json
-from experiments import training
+from experiments.training.trainer import Trainer
 from tests.experiments.training import test_trainer as test_training
 from tests.small import SmallNetwork
 from tests.experiments.small import make_dataset
 
 dataset = make_dataset()
-trainer = training.Trainer(dataset, test_training.SETTINGS, 10, SmallNetwork())
+trainer = Trainer(dataset, test_training.SETTINGS, 10, SmallNetwork())
 assert trainer._mesh.size == 8
 curves, _ = trainer.train(*test_training.tasks_and_starts(trainer, dataset))
 print(json.dumps([c.values for c in curves]))
