@@ -1,1 +1,1 @@
-"""One module for each question of the paper."""
+"""Questions, a module each, and commands over several; what they share is in packages."""

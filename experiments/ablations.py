@@ -1,4 +1,4 @@
-"""Controls: whether it is the filters that help, or their size, or how slowly the stem learns.
+"""Ablations: whether it is the filters that help, or their size, or how slowly the stem learns.
 
 Each start beside others that share one property with it and lack the rest, on the same tasks with
 the same seeds. `experiments.evidence` says what the runs settle.
@@ -51,7 +51,7 @@ _PLANNED = Clustering(distances=_DISTANCES)
 
 
 @dataclasses.dataclass(frozen=True)
-class Controls(Experiment):
+class Ablations(Experiment):
     """What `experiments.ablations` compares."""
 
     # ways of starting: random; clustered; random-at-norms (random, each layer at the norm of the
@@ -77,13 +77,13 @@ class Controls(Experiment):
 
 _QUICK, _REDUCED = presets.quick("ablations"), presets.reduced("ablations")
 PRESETS = {
-    "quick": Controls(
+    "quick": Ablations(
         starts=("random", "clustered", "random-at-norms", "gabor"),
         clusters=(3,),
         controlled_distances=("euclidean",),
         **_QUICK,
     ),
-    "reduced": Controls(
+    "reduced": Ablations(
         starts=("random", "clustered", "random-at-norms", "gabor", "pretrained"),
         clusters=(3,),
         controlled_distances=("euclidean",),
@@ -93,11 +93,11 @@ PRESETS = {
             "evaluation": Evaluation(seeds=1, output="output/reduced/ablations"),
         },
     ),
-    "paper": Controls(**presets.paper("ablations")),
+    "paper": Ablations(**presets.paper("ablations")),
 }
 
 
-def ask(settings: Controls, made_of: Ingredients) -> Question:
+def ask(settings: Ablations, made_of: Ingredients) -> Question:
     """Lists the variants, and draws those that differ in one thing side by side."""
     chosen = {name: _STARTS[name](settings, made_of) for name in STARTS if name in settings.starts}
     variants = {variant.name: variant for group in chosen.values() for variant in group}
@@ -120,9 +120,9 @@ def ask(settings: Controls, made_of: Ingredients) -> Question:
 
 
 def _families(
-    variants: dict[str, Variant], settings: Controls, made_of: Ingredients
+    variants: dict[str, Variant], settings: Ablations, made_of: Ingredients
 ) -> list[Family]:
-    """The comparisons of `results/PLAN.md`: all of them, as those that have not run count, too."""
+    """The comparisons planned in `results/cifar100-controls`, those that have not run included."""
     planned = dataclasses.replace(
         settings, clusters=_CLUSTERS, controlled_distances=_DISTANCES, clustering=_PLANNED
     )
@@ -176,7 +176,7 @@ def _names(chosen: dict[str, list[Variant]], groups: Sequence[str]) -> tuple[str
     return tuple(variant.name for name in groups for variant in chosen.get(name, []))
 
 
-def _clustered(settings: Controls, made_of: Ingredients) -> list[Variant]:
+def _clustered(settings: Ablations, made_of: Ingredients) -> list[Variant]:
     return [
         made_of.clustered(distance, k)
         for k in dict.fromkeys((*settings.clusters, settings.controlled))
@@ -184,7 +184,7 @@ def _clustered(settings: Controls, made_of: Ingredients) -> list[Variant]:
     ]
 
 
-def _controlled(settings: Controls, made_of: Ingredients) -> list[Variant]:
+def _controlled(settings: Ablations, made_of: Ingredients) -> list[Variant]:
     """The clusters that the controls are of."""
     return [
         made_of.clustered(distance, settings.controlled)
@@ -204,10 +204,10 @@ def _at_norms(filters: Variant, norms: Variant, made_of: Ingredients) -> Variant
 
 def _of_banks(
     kind: str, label: str, make: Callable[[FilterBank, Ingredients], ParamsInitializer]
-) -> Callable[[Controls, Ingredients], list[Variant]]:
+) -> Callable[[Ablations, Ingredients], list[Variant]]:
     """Makes a start of the bank of each controlled distance."""
 
-    def variant(settings: Controls, made_of: Ingredients, distance: str) -> Variant:
+    def variant(settings: Ablations, made_of: Ingredients, distance: str) -> Variant:
         base = made_of.clustered(distance, settings.controlled)
         return Variant(
             f"{base.name}-{kind}",
@@ -216,18 +216,18 @@ def _of_banks(
             {"kind": kind, "filters": base.settings},
         )
 
-    def variants(settings: Controls, made_of: Ingredients) -> list[Variant]:
+    def variants(settings: Ablations, made_of: Ingredients) -> list[Variant]:
         return [variant(settings, made_of, d) for d in settings.controlled_distances]
 
     return variants
 
 
-def _bootstrap(settings: Controls, made_of: Ingredients) -> list[Variant]:
+def _bootstrap(settings: Ablations, made_of: Ingredients) -> list[Variant]:
     real, (clustered, *_) = made_of.bootstrap(), _controlled(settings, made_of)
     return [real, _at_norms(real, clustered, made_of)]
 
 
-def _frozen(base: Variant, settings: Controls) -> Variant:
+def _frozen(base: Variant, settings: Ablations) -> Variant:
     return dataclasses.replace(
         base,
         name=f"{base.name}-frozen",
@@ -236,16 +236,16 @@ def _frozen(base: Variant, settings: Controls) -> Variant:
     )
 
 
-def _whole(settings: Controls, made_of: Ingredients) -> list[Variant]:
+def _whole(settings: Ablations, made_of: Ingredients) -> list[Variant]:
     whole = made_of.whole_filters()
     return [whole, _at_norms(whole, gabor(1), made_of)]
 
 
-def _pretrained_scaled(settings: Controls, made_of: Ingredients) -> list[Variant]:
+def _pretrained_scaled(settings: Ablations, made_of: Ingredients) -> list[Variant]:
     return [_at_norms(made_of.pretrained(), _controlled(settings, made_of)[0], made_of)]
 
 
-_STARTS: dict[str, Callable[[Controls, Ingredients], list[Variant]]] = {
+_STARTS: dict[str, Callable[[Ablations, Ingredients], list[Variant]]] = {
     "random": lambda settings, made_of: [random()],
     "clustered": _clustered,
     "random-at-norms": lambda settings, made_of: [

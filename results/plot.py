@@ -51,4 +51,9 @@ if __name__ == "__main__":
     if len(sys.argv) != 3:
         print("usage: python results/plot.py FOLDER PICTURE", file=sys.stderr)
         sys.exit(2)
-    main(sys.argv[1], sys.argv[2])
+    try:
+        main(sys.argv[1], sys.argv[2])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        print(f"{sys.argv[1]} cannot be drawn as {sys.argv[2]} ({what})", file=sys.stderr)
+        sys.exit(2)

@@ -35,8 +35,8 @@ _SLOW = "random-x12.random-x0.35.rate-0.0033"  # and that of the wider search
 _RECIPE = "gabor-1-x12.random-x0.35.rate-0.01"
 _SOURCE = "pretrained-x12.pretrained-x0.35.rate-0.01"
 _WIDER = "gabor-1-x12.fourier-k3-x0.35.rate-0.01"
-# Families of `PLAN.md` of which no one folder has all starts: what is asked, a start, another, and
-# after how many epochs.
+# Planned families of which no one folder has all starts: what is asked, a start, another, and after
+# how many epochs.
 _PLANNED = {
     "second": [
         ("Gabor, 1 layer; against tuned random", "gabor-1", _TUNED, 15),
@@ -75,7 +75,7 @@ def starts(folder: str) -> Table:
 
 
 def verdicts(folder: str, family: str) -> Table:
-    """The comparisons of one family, with what they settle by the rule of `PLAN.md`."""
+    """The comparisons of one family, with what they settle by the rule of `RULE.md`."""
     runs, shown = _read(folder)
     words = {one.stem: one.words() for one in shown.families}
     if family not in words:
@@ -84,7 +84,7 @@ def verdicts(folder: str, family: str) -> Table:
 
 
 def planned(family: str, *folders: str) -> Table:
-    """A family of `PLAN.md` whose starts lie in several folders."""
+    """A planned family whose starts lie in several folders."""
     if family not in _PLANNED:
         raise UserError(f"there is no family {family!r}: take one of {', '.join(_PLANNED)}")
     runs, _ = _pooled(folders)

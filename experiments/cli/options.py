@@ -20,6 +20,8 @@ from experiments.cli.errors import UserError
 
 T = TypeVar("T")
 
+_MOST = 2**31 - 1  # no count is meant to be larger
+
 Pair = tuple[int, int]
 Count = Annotated[int, annotated_types.Ge(1)]
 Positive = Annotated[float, annotated_types.Gt(0), annotated_types.Lt(math.inf)]
@@ -52,12 +54,17 @@ class Settings:
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self), include_extras=True)
         for field in dataclasses.fields(self):
-            for sentence in _wrong(hints[field.name], getattr(self, field.name)):
+            value = getattr(self, field.name)
+            check(value != "", f"{flag(field.name)} is empty: give a value, or leave it out")
+            for sentence in _wrong(hints[field.name], value):
                 raise UserError(f"{flag(field.name)} {sentence}")
 
 
 def _wrong(hint: Any, value: Any) -> Iterator[str]:
     """Says in what a value is not as its type has it."""
+    if _is_too_large(value):
+        yield f"{value} is too large: say {_MOST} or less"
+        return
     if typing.get_origin(hint) is Annotated:
         inner, *marks = typing.get_args(hint)
         yield from _out_of_bounds(value, marks)
@@ -72,6 +79,10 @@ def _wrong(hint: Any, value: Any) -> Iterator[str]:
         yield f"{value} is not known: choose one of {', '.join(known)}"
 
 
+def _is_too_large(value: Any) -> bool:
+    return isinstance(value, int) and value > _MOST
+
+
 def _out_of_bounds(value: Any, marks: Sequence[Any]) -> Iterator[str]:
     bounds = {type(mark): mark for mark in marks}
     choices = next((m.choices for m in marks if getattr(m, "choices", None)), None)
@@ -83,13 +94,14 @@ def _out_of_bounds(value: Any, marks: Sequence[Any]) -> Iterator[str]:
     above, below = bounds.get(annotated_types.Gt), bounds.get(annotated_types.Lt)
     if least and most and not least.ge <= value <= most.le:
         yield f"{value} is out of range: say {least.ge} to {most.le}"
+    elif least and below and below.lt == math.inf and not least.ge <= value < math.inf:
+        yield f"{value} must be finite and not negative"
     elif least and below and not least.ge <= value < below.lt:
         yield f"{value} must be in [{least.ge}, {below.lt})"
     elif least and not most and not below and not value >= least.ge:
-        none = f"{value} must not be negative"
-        yield none if least.ge == 0 else f"{value} is too small: say {least.ge} or more"
+        yield f"{value} is too small: say {least.ge} or more"
     elif above and not above.gt < value < (below.lt if below else math.inf):
-        yield f"{value} must be positive"
+        yield f"{value} must be positive and finite"
 
 
 def one_of(names: Sequence[str]) -> Any:

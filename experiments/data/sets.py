@@ -178,6 +178,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         asked = parse_one(Prepare, argv, program="python -m experiments.data", about=main.__doc__)
         folder = data_folder(asked.data_dir)
         kind = KINDS.get(asked.dataset)
+        if kind is None and asked.archive:
+            raise UserError(
+                f"--archive does not go with {asked.dataset}, which is made up: omit it"
+            )
         if kind is not None and not stored.shards(kind, folder):
             from experiments.data import tfds_builders
 

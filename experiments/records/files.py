@@ -104,10 +104,10 @@ def parse_json(text: str, where: Path | str) -> dict[str, JSON]:
     """Reads a text as `read_json` does a file; `where` is what errors call it."""
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where} is not JSON ({error}): delete it to run this again") from error
     if not isinstance(data, dict) or (version := data.pop("schema_version", None)) is None:
-        raise UserError(f"{where} has no schema_version, so it is not the record of a run")
+        raise UserError(f"{where} has no schema_version, so nothing of the experiments wrote it")
     if version != SCHEMA_VERSION:
         raise UserError(f"{where} has schema version {version}, and this is {SCHEMA_VERSION}")
     return data

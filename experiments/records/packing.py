@@ -96,6 +96,7 @@ def _write(
             "schema_version": SCHEMA_VERSION,
             "experiment": summaries.experiment_of(records),
             "procedural": run_record.is_procedural(records),
+            "runs": len(records),
             "shown": shown.written(study.shown) if study.shown else {},
         }
         written.append(write_json(content, partial / summaries.STUDY))

@@ -28,9 +28,10 @@ _Dotted = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+=-][A-Za-z0-9_+=.-]*$")]
 def _whole(curves: dict[str, list[float | None]]) -> dict[str, list[float | None]]:
     if missing := [name for name in CURVES if name not in curves]:
         raise ValueError(f"curves lack {', '.join(missing)}")
-    lengths = {name: len(curve) for name, curve in curves.items()}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"curves differ in length: {lengths}")
+    lengths = {len(curve): name for name, curve in curves.items()}
+    if len(lengths) > 1:
+        (one, first), (other, second) = list(lengths.items())[:2]
+        raise ValueError(f"curves differ in length: {first} has {one}, {second} has {other}")
     return curves
 
 

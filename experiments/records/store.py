@@ -169,9 +169,9 @@ def _read_lines(file: Path, *_: int) -> Mapping[str, RunRecord]:
     """Reads a file of runs once, as long as it stays as it is."""
     found: dict[str, RunRecord] = {}
     for number, line in enumerate(read_text(file).rstrip("\n").split("\n"), 1):
-        record = _record(parse_json(line, where := f"{file}, line {number},"), where)
+        record = _record(parse_json(line, where := f"line {number} of {file}"), where)
         if (name := name_of(record)) in found:
-            raise UserError(f"{where} is a second run called {name}: delete one of the two")
+            raise UserError(f"{where} is a second run called {name}: delete one of the two lines")
         found[name] = record
     return found
 

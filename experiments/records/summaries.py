@@ -17,7 +17,7 @@ counted in `stopped`.
 
 Of a finished study `study.json` holds what is shown, and `runs.jsonl` the runs (`packing`):
 
-    {"schema_version", "experiment", "procedural", "shown"}
+    {"schema_version", "experiment", "procedural", "runs": how many, "shown"}
 """
 
 from collections.abc import Mapping, Sequence
@@ -158,7 +158,13 @@ def read_study(path: Path) -> Study:
     try:
         to_show = shown.parse(data["shown"], path)
         if path.name == STUDY:
-            return Study(to_show, _archived(path.parent, data["experiment"]), path)
+            runs = _archived(path.parent, experiment_in(path))
+            if data.get("runs", len(runs)) != len(runs):
+                raise UserError(
+                    f"{store.lines(path.parent)} has {len(runs)} runs of the {data['runs']} that "
+                    f"{path.name} counts: put it back"
+                )
+            return Study(to_show, runs, path)
         return Study(to_show, _runs_of(data), path)
     except ValidationError as error:
         raise UserError(

@@ -34,13 +34,13 @@ def entry(
     """Makes the entry of a question that compares variants.
 
     Args:
-        name: As of `Entry`, and likewise the rest.
-        about: See there.
-        presets: See there.
+        name: Of the module, of its records and of its output.
+        about: The module's docstring.
+        presets: Its settings by name; the first is the default.
         ask: Makes the question of the settings.
-        varies: See there.
-        number: See there.
-        sections: See there.
+        varies: What it varies, for the table of the documentation.
+        number: Of the paper's first experiment that it is; None where it is not in the paper.
+        sections: What it shows in the report.
     """
 
     def planned(settings: Experiment, progress: Progress | None) -> Plan:

@@ -1,6 +1,7 @@
 """How one network is trained: what decides its numbers, as options."""
 
 import dataclasses
+import math
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Lt
@@ -27,7 +28,7 @@ class Training(Settings):
     # momentum of SGD
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
     # L2 penalty in the gradient, on every parameter
-    weight_decay: Annotated[float, Ge(0)] = 1e-4
+    weight_decay: Annotated[float, Ge(0), Lt(math.inf)] = 1e-4
     # flip and rotate the training images
     augment: bool = True
     # normalise the images by the data set's mean and deviation

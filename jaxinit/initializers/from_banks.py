@@ -87,9 +87,9 @@ def from_bank(
         bank: Clusters of filters.
         draw: Makes a kernel from one layer of a bank, given a key, the bank, the layer's name and
             the kernel that it is to replace.
-        layers: As of `clustered`, and likewise the rest.
-        match: See there.
-        missing: See there.
+        layers: Which convolutions (see `Network.select`); None means all main layers.
+        match: Which layer of the bank fills which, as of `clustered`.
+        missing: What is done where the bank has no layer of the kernel's size, as of `clustered`.
     """
 
     def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:

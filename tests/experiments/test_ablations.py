@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import ablations
-from experiments.ablations import Controls
+from experiments.ablations import Ablations
 from experiments.runs.variants import Variant
 from experiments.study.ingredients import Ingredients
 from jaxinit import initializers
@@ -72,7 +72,7 @@ def assert_parallel(one, other, name):
 def test_each_control_shares_what_it_says_and_draws_what_its_base_draws():
     made_of = NoModels()
     params = made_of.params
-    variants = {v.name: v for v in ablations.ask(Controls(), made_of).variants}
+    variants = {v.name: v for v in ablations.ask(Ablations(), made_of).variants}
     trees = {name: drawn(variant, params) for name, variant in variants.items()}
     for filters_of, norms_of in (
         ("random", "euclidean-k3"),
@@ -103,7 +103,7 @@ def test_each_control_shares_what_it_says_and_draws_what_its_base_draws():
 
 
 def test_all_that_was_asked_for_is_there_and_every_contrast_has_both_sides():
-    question = ablations.ask(Controls(), NoModels())
+    question = ablations.ask(Ablations(), NoModels())
     names = [variant.name for variant in question.variants]
     assert len(names) == len(set(names)) == 28
     for distance in ("euclidean", "fourier"):
@@ -138,8 +138,8 @@ def test_what_was_not_asked_for_counts_as_a_comparison():
     whole, part = (
         ablations.ask(settings, NoModels()).families
         for settings in (
-            Controls(),
-            Controls(starts=("random", "gabor"), controlled_distances=("fourier",), clusters=(3,)),
+            Ablations(),
+            Ablations(starts=("random", "gabor"), controlled_distances=("fourier",), clusters=(3,)),
         )
     )
     assert [family.stem for family in part] == ["main", "further", "causes"]

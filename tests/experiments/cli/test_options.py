@@ -122,7 +122,7 @@ def test_malformed_options_end_with_status_2(capsys, argv, words):
         (["--batch-size", "1"], "--batch-size 1 is too small"),
         (["--learning-rate", "-1"], "--learning-rate -1.0 must be positive"),
         (["--momentum", "1"], "--momentum 1.0 must be in"),
-        (["--weight-decay", "-1"], "--weight-decay -1.0 must not be negative"),
+        (["--weight-decay", "-1"], "--weight-decay -1.0 must be finite and not negative"),
         (["--clusters", "0"], "--clusters 0 is too small"),
         (["--seeds", "0"], "--seeds 0 is too small"),
         (["--sources", "46"], "--sources 46 is out of range"),
@@ -132,6 +132,9 @@ def test_malformed_options_end_with_status_2(capsys, argv, words):
         (["--pairs", "10"], "two numbers with a dash"),
         (["--pairs", "10-10"], "twice"),
         (["--clusters"], "--clusters names none"),
+        (["--seeds", str(10**20)], "is too large: say 2147483647 or less"),
+        (["--weight-decay", "inf"], "--weight-decay inf must be finite"),
+        (["--output", ""], "--output is empty: give a value"),
     ],
 )
 def test_values_out_of_range_get_a_sentence(argv, words):

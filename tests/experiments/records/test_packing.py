@@ -69,7 +69,7 @@ def test_an_archive_holds_every_run_as_its_file_had_it(folder, packed):
     assert sorted(lines) == sorted(file.read_text() for file in folder.glob("runs/*.json"))
     assert store.read_all(packed) == store.read_all(folder)
     study = json.loads((packed / "study.json").read_text())
-    assert study.keys() == {"schema_version", "experiment", "procedural", "shown"}
+    assert study.keys() == {"schema_version", "experiment", "procedural", "shown", "runs"}
     assert (study["experiment"], study["procedural"]) == ("gabor", False)
     shown, read, _ = summaries.read(packed)
     assert shown == SHOWN
@@ -162,10 +162,19 @@ def test_what_cannot_be_packed_gets_a_sentence_and_leaves_nothing(folder, tmp_pa
 @pytest.mark.parametrize(
     ("file", "change", "words"),
     [
-        ("runs.jsonl", lambda text: text[:-20], "line 6, is not JSON"),
-        ("runs.jsonl", lambda text: text + text.splitlines()[0], "line 7, is a second run called"),
-        ("runs.jsonl", lambda text: text.replace('"seed": 0', '"seed": true'), "line 1, is not va"),
+        ("runs.jsonl", lambda text: text[:-20], "line 6 of .* is not JSON"),
+        (
+            "runs.jsonl",
+            lambda text: text + text.splitlines()[0],
+            "line 7 of .* is a second run called",
+        ),
+        (
+            "runs.jsonl",
+            lambda text: text.replace('"seed": 0', '"seed": true'),
+            "line 1 of .* is not valid",
+        ),
         ("runs.jsonl", lambda text: text.replace('"gabor"', '"other"'), "has no run of gabor"),
+        ("runs.jsonl", lambda text: "".join(text.splitlines(True)[:4]), "has 4 runs of the 6"),
         ("study.json", lambda text: "[]", "has no schema_version"),
         ("study.json", lambda text: text.replace('"shown"', '"said"'), "is not a summary"),
         ("study.json", lambda text: text.replace('"labels"', '"names"'), "it lacks labels"),
