@@ -72,7 +72,7 @@ def parse(argv: Sequence[str] | None) -> Paper:
         PRESETS,
         argv,
         program="python -m experiments.paper",
-        description=(__doc__ or "").split("\n")[0],
+        about=__doc__,
     )
 
 

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             PRESETS,
             argv,
             program="python -m experiments.pretrain",
-            description=(__doc__ or "").split("\n")[0],
+            about=__doc__,
         )
         processes.setup_jax()
         dataset = sets.load_data(settings.data)

@@ -8,7 +8,6 @@ import dataclasses
 import os
 import types
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -181,10 +180,9 @@ def _open_npz(path: Path) -> dict[str, StoredArray]:
 
 @contextlib.contextmanager
 def _reading_npz(path: Path) -> Iterator[None]:
-    damaged = (KeyError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
     try:
         yield
-    except damaged as error:
+    except whole_files.DAMAGED as error:
         raise _damaged(path, error) from error
 
 

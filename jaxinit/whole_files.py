@@ -1,8 +1,13 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and how those that are damaged show it."""
 
 import contextlib
 import os
+import zipfile
+import zlib
 from collections.abc import Iterator
+
+# What reading a damaged .npz raises.
+DAMAGED = (KeyError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 @contextlib.contextmanager

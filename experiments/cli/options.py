@@ -146,7 +146,7 @@ PairOption = Annotated[
 
 
 def parse(
-    presets: Mapping[str, T], argv: Sequence[str] | None, *, program: str, description: str
+    presets: Mapping[str, T], argv: Sequence[str] | None, *, program: str, about: str | None
 ) -> T:
     """Makes a configuration from the command line.
 
@@ -155,7 +155,7 @@ def parse(
             `--preset` replace its values; nested dataclasses contribute their fields as options.
         argv: Arguments, or None for the process's own.
         program: How the program is called, for `--help`.
-        description: What it does.
+        about: The docstring of its module, whose first line says what it does.
 
     Returns:
         A configuration of the presets' type.
@@ -164,21 +164,21 @@ def parse(
         UserError: A value that the configuration's own checks refuse.
         SystemExit: Status 2 for an unknown option or a malformed value, 0 after `--help`.
     """
-    names, given = tuple(presets), list(sys.argv[1:] if argv is None else argv)
+    names, given = tuple(presets), _given(argv)
     chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     chooser.add_argument("--preset", default=names[0], nargs="?")
     chosen = chooser.parse_known_args(given)[0].preset
     base = presets.get(chosen, presets[names[0]])
-    about = tyro.conf.arg(help="the values that the other options start from")
+    preset_help = tyro.conf.arg(help="the values that the other options start from")
     options = dataclasses.make_dataclass(
         "Options",
         [
-            ("preset", Annotated[str, one_of(names), about]),
+            ("preset", Annotated[str, one_of(names), preset_help]),
             ("settings", Annotated[type(base), tyro.conf.arg(name="")]),
         ],
     )
     default = options(preset=names[0], settings=base)
-    return _parse(options, given, default, program, description).settings
+    return _parse(options, given, default, program, about).settings
 
 
 def parse_one(
@@ -190,19 +190,23 @@ def parse_one(
         settings: Its type, or the values that are taken where none are given.
         argv: As of `parse`.
         program: As of `parse`.
-        about: The docstring of its module.
+        about: As of `parse`.
 
     Raises:
         UserError: As of `parse`.
         SystemExit: As of `parse`.
     """
-    given, words = list(sys.argv[1:] if argv is None else argv), (about or "").split("\n")[0]
     if isinstance(settings, type):
-        return _parse(settings, given, None, program, words)
-    return _parse(type(settings), given, settings, program, words)
+        return _parse(settings, _given(argv), None, program, about)
+    return _parse(type(settings), _given(argv), settings, program, about)
 
 
-def _parse(kind: Any, given: list[str], default: Any, program: str, description: str) -> Any:
+def _given(argv: Sequence[str] | None) -> list[str]:
+    return list(sys.argv[1:] if argv is None else argv)
+
+
+def _parse(kind: Any, given: list[str], default: Any, program: str, about: str | None) -> Any:
+    description = (about or "").split("\n")[0]
     extra = {} if default is None else {"default": default}
     flat = (tyro.conf.OmitArgPrefixes,)
     return tyro.cli(kind, prog=program, description=description, args=given, config=flat, **extra)

@@ -143,7 +143,7 @@ def layer_curves(
     Args:
         records: The runs.
         labels: The variants to take.
-        kind: What of layers: norm or turn (see `training.Curves`).
+        kind: What of layers: norm or turn (see `run_log.Curves`).
     """
     finished = [r for r in records if r.stopped is None]
     groups = by_variant(finished)

@@ -89,7 +89,7 @@ class Entry:
                 self.presets,
                 argv,
                 program=f"python -m experiments.{self.name}",
-                description=(self.about or "").split("\n")[0],
+                about=self.about,
             )
             processes.setup_jax()
             written = self.plan(settings, None).run()

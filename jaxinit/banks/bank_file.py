@@ -10,8 +10,6 @@
 import dataclasses
 import json
 import os
-import zipfile
-import zlib
 from typing import Any
 
 import flax.core
@@ -56,10 +54,6 @@ def load(path: str | os.PathLike[str]) -> FilterBank:
         ValueError: The file is damaged, of another version, or not a bank.
         FileNotFoundError: There is no such file.
     """
-    damaged = (
-        *(KeyError, TypeError, AttributeError, ValueError, EOFError, NotImplementedError),
-        *(zipfile.BadZipFile, zlib.error),
-    )
     try:
         # Opened here, as NumPy leaves what it cannot read open.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -69,7 +63,7 @@ def load(path: str | os.PathLike[str]) -> FilterBank:
             raise ValueError("another format")
         version = metadata["version"]
         bank = _parse(metadata, arrays) if version in _READS else None
-    except damaged as error:
+    except (*whole_files.DAMAGED, TypeError, AttributeError) as error:
         raise ValueError(
             f"{os.fspath(path)} is damaged or not a filter bank ({error}): make it anew with "
             "banks.fit and banks.save"

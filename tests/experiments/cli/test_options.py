@@ -27,7 +27,7 @@ def _any(value: Any) -> Any:
 
 
 def parse(*argv, presets=clusters.PRESETS):
-    return options.parse(presets, list(argv), program="prog", description="what it does")
+    return options.parse(presets, list(argv), program="prog", about="what it does")
 
 
 def test_no_arguments_give_the_first_preset():
