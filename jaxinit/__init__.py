@@ -17,7 +17,6 @@ from jaxinit import (
 )
 from jaxinit.banks import FilterBank
 from jaxinit.checkpoints import open_checkpoint
-from jaxinit.gabor_filters import centred_gabor_kernel, gabor_kernel
 from jaxinit.initializers import (
     chain,
     changed,
@@ -32,6 +31,7 @@ from jaxinit.initializers import (
     unchanged,
     whole_filters,
 )
+from jaxinit.kernel_init import centred_gabor_kernel, gabor_kernel
 from jaxinit.layers import Layer, Network, declare
 from jaxinit.models.resnet import ResNet18
 from jaxinit.signatures import Initializer, Params, ParamsInitializer

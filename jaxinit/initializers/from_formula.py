@@ -1,7 +1,7 @@
 """Starts that need no source: Gabor filters, and what is recommended."""
 
-from jaxinit import gabor_filters
 from jaxinit.initializers.composition import per_layer
+from jaxinit.kernel_init import gabor_filters
 from jaxinit.layers import Layers
 from jaxinit.signatures import ParamsInitializer
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxinit import gabor_filters
+from jaxinit.kernel_init import gabor_filters
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

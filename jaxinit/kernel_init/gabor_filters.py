@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxinit import kernels
+from jaxinit import kernels, relative_norms
 from jaxinit.signatures import Initializer, PRNGKey
 
 _PUBLISHED_SIZE = 7  # of the kernel that the paper's ranges are for
@@ -66,11 +66,10 @@ def centred_gabor_kernel(relative_norm: float = 12.0) -> Initializer:
         key: PRNGKey, shape: Sequence[int], dtype: DTypeLike = jnp.float32
     ) -> Float[Array, "h w i o"]:
         kernels.check_channels_last(shape)
-        height, width, inputs, _ = shape
+        height, width = shape[:2]
         grids = [jnp.arange(size, dtype=jnp.float32) - (size - 1) / 2 for size in (height, width)]
         drawn = _draw(key, tuple(shape), grids, (height * width) ** 0.5 / _PUBLISHED_SIZE)
-        wanted = relative_norm * (2.0 * inputs) ** 0.5
-        return (drawn * (wanted / jnp.linalg.norm(drawn.ravel()))).astype(dtype)
+        return relative_norms.at_relative_norm(drawn, relative_norm).astype(dtype)
 
     return init
 
