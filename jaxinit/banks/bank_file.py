@@ -1,15 +1,18 @@
 """A bank's file: a NumPy `.npz` without pickles.
 
-- `metadata`: JSON text as bytes: `format` ("jaxinit filter bank"), `version` (3), and the fields of
-  `Provenance`; and `layers`, a list with the `name` and `kernel_size` [h, w] of each layer, in the
-  order of the network's calls; version 1 had no `normalized`, versions 1 and 2 no `members`;
+- `metadata`: JSON text as bytes: `format` ("jaxinit filter bank"), `version` (4), and the fields of
+  `Provenance`; `layers`, a list with the `name` and `kernel_size` [h, w] of each layer, in the
+  order of the network's calls; and `checksum`, the SHA-256 of all else in the file (`checksum`).
+  Version 1 had no `normalized`, versions 1 and 2 no `members`, versions 1 to 3 no `checksum`;
 - `filters/<layer>`: float32 (k, m, h·w), and `sizes/<layer>`: float32 (k,), as in `FilterBank`;
 - `inertia/<layer>`: float32 (), as in `FilterBank`.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import flax.core
@@ -20,8 +23,9 @@ from jaxinit import whole_files
 from jaxinit.banks.filter_bank import FilterBank, Provenance
 
 _FORMAT = "jaxinit filter bank"
-_VERSION = 3
-_READS = (1, 2, 3)
+_VERSION = 4
+_READS = (1, 2, 3, 4)
+_CHECKED = 4  # the first version that names its checksum
 
 
 def save(bank: FilterBank, path: str | os.PathLike[str]) -> None:
@@ -35,13 +39,38 @@ def save(bank: FilterBank, path: str | os.PathLike[str]) -> None:
         **dataclasses.asdict(bank.provenance),
         "layers": [{"name": n, "kernel_size": list(s)} for n, s in bank.kernel_sizes.items()],
     }
-    text = json.dumps(metadata, ensure_ascii=False, sort_keys=True).encode()
-    arrays: dict[str, Any] = {"metadata": np.frombuffer(text, np.uint8)}
-    for field in ("filters", "sizes", "inertia"):
-        for name, array in getattr(bank, field).items():
-            arrays[f"{field}/{name}"] = np.asarray(array, np.float32)
+    arrays: dict[str, np.ndarray] = {
+        f"{field}/{name}": np.asarray(array, np.float32)
+        for field in ("filters", "sizes", "inertia")
+        for name, array in getattr(bank, field).items()
+    }
+    text = _text({**metadata, "checksum": checksum(metadata, arrays)})
+    arrays["metadata"] = np.frombuffer(text, np.uint8)
     with whole_files.replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
+
+
+def checksum(metadata: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    """The SHA-256 of a bank's file, in hexadecimal, whatever it was compressed with.
+
+    Of the metadata as JSON with sorted keys and no `checksum`, then of each array in the order of
+    the names: name, dtype, shape and bytes, little-endian and in rows.
+
+    Args:
+        metadata: Of the file.
+        arrays: Of the file, by name; `metadata` itself does not count.
+    """
+    found = hashlib.sha256(_text({k: v for k, v in metadata.items() if k != "checksum"}))
+    for name in sorted(arrays.keys() - {"metadata"}):
+        array = np.asarray(arrays[name], order="C")
+        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        found.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()
+
+
+def _text(metadata: Mapping[str, Any]) -> bytes:
+    return json.dumps(metadata, ensure_ascii=False, sort_keys=True).encode()
 
 
 def load(path: str | os.PathLike[str]) -> FilterBank:
@@ -51,9 +80,15 @@ def load(path: str | os.PathLike[str]) -> FilterBank:
         path: The file.
 
     Raises:
-        ValueError: The file is damaged, of another version, or not a bank.
+        ValueError: The file is damaged, does not match its checksum, is of another version, or is
+            not a bank.
         FileNotFoundError: There is no such file.
     """
+    return read(path)[0]
+
+
+def read(path: str | os.PathLike[str]) -> tuple[FilterBank, str]:
+    """Reads a bank, as `load` does, and its checksum."""
     try:
         # Opened here, as NumPy leaves what it cannot read open.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -62,6 +97,9 @@ def load(path: str | os.PathLike[str]) -> FilterBank:
         if metadata["format"] != _FORMAT:
             raise ValueError("another format")
         version = metadata["version"]
+        found = checksum(metadata, arrays)
+        if version in _READS and version >= _CHECKED and metadata["checksum"] != found:
+            raise ValueError("its contents do not match its checksum")
         bank = _parse(metadata, arrays) if version in _READS else None
     except (*whole_files.DAMAGED, TypeError, AttributeError) as error:
         raise ValueError(
@@ -73,7 +111,7 @@ def load(path: str | os.PathLike[str]) -> FilterBank:
             f"{os.fspath(path)} is a filter bank of version {version}, but this jaxinit reads "
             f"versions {_READS[0]} to {_READS[-1]}: use the jaxinit that wrote it"
         )
-    return bank
+    return bank, found
 
 
 def _parse(metadata: dict[str, Any], arrays: dict[str, np.ndarray]) -> FilterBank:

@@ -1,6 +1,7 @@
 """Banks come back from their files, and damaged files are named."""
 
 import dataclasses
+import hashlib
 import io
 import json
 from typing import Any
@@ -107,6 +108,14 @@ def damage(content: bytes, kind: str) -> bytes:
         arrays["filters/conv1"] = np.repeat(arrays["filters/conv1"], 2, axis=1)
     elif kind == "not JSON":
         arrays["metadata"] = np.frombuffer(b"{", np.uint8)
+    if kind == "another number":
+        arrays["sizes/conv1"] = arrays["sizes/conv1"] + np.float32(1)
+    elif kind == "another word":
+        metadata["distance"] = "fourier"
+    elif kind == "no checksum":
+        del metadata["checksum"]
+    elif kind not in ("foreign", "not JSON"):  # found by what it is
+        metadata["checksum"] = bank_file.checksum(metadata, arrays)
     if kind not in ("foreign", "not JSON"):
         arrays["metadata"] = np.frombuffer(json.dumps(metadata).encode(), np.uint8)
     np.savez(buffer, allow_pickle=False, **arrays)
@@ -115,6 +124,7 @@ def damage(content: bytes, kind: str) -> bytes:
 
 DAMAGES = ["truncated", "empty", "text", "flipped", "array", "pickle", "foreign", "other format"]
 DAMAGES += ["no layer", "shape", "not finite", "no members", "too few members said", "not JSON"]
+DAMAGES += ["another number", "another word", "no checksum"]
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
@@ -126,19 +136,32 @@ def test_a_damaged_file_is_named(tmp_path, bank, kind):
         banks.load(path)
 
 
+def test_a_file_names_its_checksum(tmp_path, bank):
+    """That of its contents, by another road: whoever reads the file can make it anew."""
+    banks.save(bank, tmp_path / "bank.npz")
+    with np.load(tmp_path / "bank.npz") as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    metadata = json.loads(arrays.pop("metadata").tobytes())
+    named = metadata.pop("checksum")
+    parts = [json.dumps(metadata, ensure_ascii=False, sort_keys=True).encode()]
+    for name, array in sorted(arrays.items()):
+        parts += [f"\0{name}\0<f4\0{array.shape}\0".encode(), array.astype("<f4").tobytes()]
+    assert named == hashlib.sha256(b"".join(parts)).hexdigest()
+
+
 def test_a_later_version_is_named(tmp_path, bank, monkeypatch):
     monkeypatch.setattr(bank_file, "_VERSION", 7)
     banks.save(bank, tmp_path / "bank.npz")
     monkeypatch.undo()
-    with pytest.raises(ValueError, match=r"version 7, but this jaxinit reads versions 1 to 3"):
+    with pytest.raises(ValueError, match=r"version 7, but this jaxinit reads versions 1 to 4"):
         banks.load(tmp_path / "bank.npz")
     with pytest.raises(FileNotFoundError):
         banks.load(tmp_path / "none.npz")
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_files_of_earlier_versions_are_read(tmp_path, bank, version):
-    """They said nothing of members, which are as many as there are slices of a cluster."""
+    """They name no checksum, the first two no members: as many as a cluster has slices."""
     members = {name: jnp.repeat(own, 3, axis=1) for name, own in bank.filters.items()}
     provenance = dataclasses.replace(bank.provenance, representative="member", members=3)
     bank = dataclasses.replace(bank, filters=members, provenance=provenance)
@@ -146,8 +169,10 @@ def test_files_of_earlier_versions_are_read(tmp_path, bank, version):
     banks.save(bank, path)
     arrays: dict[str, np.ndarray] = dict(np.load(path))
     metadata = json.loads(arrays["metadata"].tobytes())
-    assert metadata["version"] == 3
-    assert metadata.pop("members") == 3
+    assert metadata["version"] == 4
+    del metadata["checksum"]
+    if version < 3:
+        assert metadata.pop("members") == 3
     if version == 1:
         del metadata["normalized"]
     text = json.dumps({**metadata, "version": version}).encode()
