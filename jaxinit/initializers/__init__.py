@@ -10,6 +10,8 @@ from jaxinit.initializers.composition import (
     chain,
     changed,
     fill_layers,
+    mix,
+    only,
     per_layer,
     run,
     scaled,
@@ -19,16 +21,21 @@ from jaxinit.initializers.defaults import default
 from jaxinit.initializers.from_banks import clustered, clustered_kernel, from_bank
 from jaxinit.initializers.from_formula import gabor, recommended
 from jaxinit.initializers.from_networks import pretrained, whole_filters
+from jaxinit.initializers.norm_targets import at_relative_norm, for_step_size
 
 __all__ = [
+    "at_relative_norm",
     "chain",
     "changed",
     "clustered",
     "clustered_kernel",
     "default",
     "fill_layers",
+    "for_step_size",
     "from_bank",
     "gabor",
+    "mix",
+    "only",
     "per_layer",
     "pretrained",
     "recommended",

@@ -1,6 +1,9 @@
-"""How initialisers compose: one after the other, layer by layer, and what each replaces."""
+"""How initialisers compose: one after the other, layer by layer, mixed, and what each replaces."""
 
+import dataclasses
+import fnmatch
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,8 +17,26 @@ from jaxinit.layers import Layer, Layers, Network
 from jaxinit.signatures import Initializer, Params, ParamsInitializer, PlainInitializer, PRNGKey
 
 
-def chain(*initializers: ParamsInitializer | PlainInitializer) -> ParamsInitializer:
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """What `chain` makes: initialisers that are applied one after the other."""
+
+    steps: tuple[Callable[..., Params], ...]
+
+    def __call__(self, key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
+        """Applies all steps, each with a key of its own; a single one is given the key itself."""
+        keys = [key] if len(self.steps) == 1 else jax.random.split(key, len(self.steps))
+        for step_key, step in zip(keys, self.steps, strict=True):
+            params = run(step, step_key, params, network)
+        return params
+
+
+def chain(*initializers: ParamsInitializer | PlainInitializer) -> Chain:
     """Applies initialisers one after the other; later ones see what earlier ones made.
+
+    Chains within are taken apart, and `unchanged()` is left out, before keys are dealt. So with one
+    key, chain(chain(a, b), c) and chain(a, chain(b, c)) draw the same, and chain(a, unchanged()),
+    chain(unchanged(), a) and chain(a) draw what a draws.
 
     Args:
         *initializers: Each gets a key of its own, and the network. A function of key and params
@@ -28,18 +49,127 @@ def chain(*initializers: ParamsInitializer | PlainInitializer) -> ParamsInitiali
         >>> init(jax.random.key(0), params)["conv1"]["kernel"].shape
         (7, 7, 3, 64)
     """
+    steps: list[Callable[..., Params]] = []
     for initializer in initializers:
-        if _takes(initializer, "shape"):
-            raise ValueError("chain takes initialisers of whole trees: wrap this one in per_layer")
+        _check_whole(initializer, "chain")
+        if isinstance(initializer, Chain):
+            steps += initializer.steps
+        elif initializer is not _unchanged:
+            steps.append(initializer)
+    return Chain(tuple(steps))
+
+
+def only(
+    initializer: ParamsInitializer | PlainInitializer,
+    layers: Layers = None,
+    *,
+    paths: str | Sequence[str] | Callable[[str], bool] | None = None,
+) -> ParamsInitializer:
+    """Keeps to some layers, or leaves, what an initialiser changes; all others keep their bits.
+
+    Args:
+        initializer: Draws the whole tree, with the key that it is given.
+        layers: Which convolutions' kernels it may change (see `Network.select`); None means all
+            main layers.
+        paths: Instead, which leaves: patterns of their paths joined by "/" ("fc/*", "*/bias"), or a
+            predicate of such a path.
+
+    Raises:
+        ValueError: Both layers and paths are given; patterns that no leaf has (when applied).
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxinit
+        >>> params = {"conv1": {"kernel": jnp.ones((7, 7, 3, 8)), "bias": jnp.ones(8)}}
+        >>> doubled = lambda key, params: jax.tree.map(lambda leaf: 2 * leaf, params)
+        >>> changed(only(doubled, paths="*/bias"), params)
+        ('conv1/bias',)
+    """
+    _check_whole(initializer, "only")
+    if paths is not None and layers is not None:
+        raise ValueError("only takes layers or paths, not both: chain two of them")
 
     def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
-        for step_key, initializer in zip(
-            jax.random.split(key, len(initializers)), initializers, strict=True
-        ):
-            params = run(initializer, step_key, params, network)
-        return params
+        drawn = run(initializer, key, params, network)
+        if paths is None:
+            known = network_layers.of(params, network)
+            chosen = known.select(layers)
+            return kernels.put(
+                params, dict(zip(chosen, kernels.get_all(drawn, chosen), strict=True))
+            )
+        found = trees.leaves(params)
+        names = {path: "/".join(map(str, path)) for path in found}
+        meant = {path for path, name in names.items() if _matches(name, paths)}
+        if not meant:
+            raise ValueError(
+                f"no leaf has a path like {paths!r}: there are {', '.join(names.values())}"
+            )
+        new = trees.leaves(drawn)
+        with_paths, structure = jax.tree_util.tree_flatten_with_path(params)
+        taken = [(trees.plain_path(keys), leaf) for keys, leaf in with_paths]
+        return jax.tree_util.tree_unflatten(
+            structure, [new[path] if path in meant else leaf for path, leaf in taken]
+        )
 
     return init
+
+
+def _matches(name: str, paths: str | Sequence[str] | Callable[[str], bool]) -> bool:
+    if callable(paths):
+        return paths(name)
+    patterns = [paths] if isinstance(paths, str) else paths
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def mix(
+    first: ParamsInitializer | PlainInitializer,
+    second: ParamsInitializer | PlainInitializer,
+    share: float = 0.5,
+    layers: Layers = None,
+) -> ParamsInitializer:
+    """Takes some output channels of each layer from one initialiser, and the others from another.
+
+    Both draw with the same key, and each channel is what its initialiser draws there alone.
+
+    Args:
+        first: Draws the first ⌊share · o + ½⌋ of a layer's o output channels.
+        second: Draws the others.
+        share: From 0 to 1.
+        layers: Which convolutions (see `Network.select`); None means all main layers. All else
+            stays as it is.
+
+    Raises:
+        ValueError: A share that is not from 0 to 1.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxinit
+        >>> params = {"conv1": {"kernel": jnp.ones((7, 7, 3, 8))}}
+        >>> made = mix(jaxinit.scaled(0.0), unchanged(), 0.25)(jax.random.key(0), params)
+        >>> made["conv1"]["kernel"][0, 0, 0].tolist()
+        [0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    """
+    _check_whole(first, "mix")
+    _check_whole(second, "mix")
+    if not 0 <= share <= 1:
+        raise ValueError(f"share={share} must be from 0 to 1")
+
+    def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
+        chosen = network_layers.of(params, network).select(layers)
+        one, other = (
+            kernels.get_all(run(initializer, key, params, network), chosen)
+            for initializer in (first, second)
+        )
+        new = {}
+        for layer, left, right in zip(chosen, one, other, strict=True):
+            count = math.floor(share * layer.shape[-1] + 0.5)
+            new[layer] = jnp.concatenate([left[..., :count], right[..., count:]], axis=-1)
+        return kernels.put(params, new)
+
+    return init
+
+
+def _check_whole(initializer: Any, whose: str) -> None:
+    if _takes(initializer, "shape"):
+        raise ValueError(f"{whose} takes initialisers of whole trees: wrap this one in per_layer")
 
 
 def run(
@@ -157,14 +287,14 @@ def _checked(made: Any, layer: Layer, kernel: Array) -> Array:
     return jnp.asarray(made)
 
 
+def _unchanged(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
+    del key, network
+    return params
+
+
 def unchanged() -> ParamsInitializer:
     """Leaves everything as it is: random initialisation, where the network drew its own."""
-
-    def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
-        del key, network
-        return params
-
-    return init
+    return _unchanged
 
 
 def scaled(factor: float | Array, layers: Layers = None) -> ParamsInitializer:

@@ -1,0 +1,109 @@
+"""Starts at a given norm: under batch norm a layer's norm is its learning rate.
+
+What batch norm follows does not depend on the norm of w, so its gradient is orthogonal to w and
+grows as 1/‖w‖. A step of SGD at a rate η then turns w by an angle of η‖∇L(w/‖w‖)‖/‖w‖²: at s times
+the norm, a rate of η does what η/s² does at the norm itself (van Laarhoven 2017, section 2; Hoffer
+et al. 2018, section 2).
+"""
+
+import math
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxinit import diagnostics, kernels, relative_norms
+from jaxinit import layers as network_layers
+from jaxinit.layers import Layer, Layers, LiveTaps, Network
+from jaxinit.signatures import Params, ParamsInitializer, PRNGKey
+
+
+def at_relative_norm(
+    relative_norm: float | Array | Mapping[str, float],
+    layers: Layers = None,
+    live: LiveTaps | None = None,
+) -> ParamsInitializer:
+    """Scales kernels to norms that are multiples of the default's, √(2·i) of i input channels.
+
+    w ← w · relative_norm · √(2·i·l/t) / ‖w‖, where l of a kernel's t taps are live, and ‖w‖ is
+    taken over these. A kernel of zeros stays so; norms of single output channels keep their ratios.
+
+    Args:
+        relative_norm: Of all chosen layers, or for each name its own, such as the `norms` of the
+            card of a bank that ships.
+        layers: Which convolutions (see `Network.select`); None means all main layers, or those that
+            `relative_norm` names.
+        live: The taps whose norm counts (`Network.live_taps`): the others, which never meet data,
+            are scaled along. All where not given.
+
+    Raises:
+        ValueError: A chosen layer that `relative_norm` does not name (when applied).
+
+    Example:
+        >>> import jax, jaxinit
+        >>> params = {"conv1": {"kernel": jnp.ones((7, 7, 3, 8))}}
+        >>> init = jaxinit.chain(jaxinit.gabor(), at_relative_norm(3.0))
+        >>> made = init(jax.random.key(0), params)["conv1"]["kernel"]
+        >>> round(float(jnp.sum(made**2)), 3)  # 3² · 2 · 3 input channels
+        54.0
+    """
+    named = isinstance(relative_norm, Mapping)
+    layers = tuple(relative_norm) if named and layers is None else layers
+
+    def wanted(layer: Layer) -> float | Array:
+        if not isinstance(relative_norm, Mapping):
+            return relative_norm
+        if layer.name not in relative_norm:
+            raise ValueError(
+                f"no norm is given for layer {layer.name!r}: name it, or choose other layers"
+            )
+        return relative_norm[layer.name]
+
+    def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
+        del key
+        known = network_layers.of(params, network)
+        norms = diagnostics.kernel_norms(params, layers, live, network=known)
+        new = {}
+        for name, norm in norms.items():
+            layer = known[name]
+            kernel = kernels.get(params, layer)
+            met = network_layers.live_part(kernel, layer, live)
+            share = math.prod(met.shape[:-2]) / math.prod(layer.size)
+            target = wanted(layer) * relative_norms.default_norm(layer.shape) * math.sqrt(share)
+            factor = target / jnp.where(norm > 0, norm, 1)
+            new[layer] = kernel * factor.astype(kernel.dtype)
+        return kernels.put(params, new)
+
+    return init
+
+
+def for_step_size(
+    step: float | Mapping[str, float], layers: Layers = None, live: LiveTaps | None = None
+) -> ParamsInitializer:
+    """Scales kernels so that a step of SGD turns them `step` times as far as the default's.
+
+    The norm is 1/√step times the default's: by the argument at the top of this module, training
+    these layers at a rate η is then, at first, training them at the default's norm and a rate of
+    step · η. Only for layers whose output is normalised; with weight decay, or momentum over many
+    steps, norms drift towards others.
+
+    Args:
+        step: Of all chosen layers, or for each name its own; above 0.
+        layers: Which convolutions, as of `at_relative_norm`.
+        live: The taps that count, as of `at_relative_norm`.
+
+    Raises:
+        ValueError: A step that is not above 0.
+
+    Example:
+        >>> import jax
+        >>> params = {"conv1": {"kernel": jnp.ones((3, 3, 2, 8))}}
+        >>> made = for_step_size(4.0)(jax.random.key(0), params)["conv1"]["kernel"]
+        >>> round(float(jnp.sum(made**2)), 3)  # half the norm, of 2 · 2 input channels
+        1.0
+    """
+    steps = dict(step) if isinstance(step, Mapping) else {"": step}
+    if not all(0 < own < math.inf for own in steps.values()):
+        raise ValueError(f"step={step} must be above 0: 1 is the default's")
+    norms = {name: 1 / math.sqrt(own) for name, own in steps.items()}
+    return at_relative_norm(norms if isinstance(step, Mapping) else norms[""], layers, live)
