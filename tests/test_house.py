@@ -13,7 +13,7 @@ from tests import library
 ROOT = Path(__file__).parent.parent
 PACKAGES = {"jaxinit", "experiments", "benchmarks", "results", "tests"}
 EAGER = {"jax", "flax", "numpy", "jaxtyping"}
-LAZY = {"scipy", "safetensors", "orbax"}  # within functions alone
+LAZY = {"scipy", "safetensors", "orbax", "matplotlib"}  # within functions alone
 LINES, FUNCTION = 450, 70
 
 
