@@ -12,7 +12,10 @@ from typing import Any, NoReturn, get_args
 from jaxinit.inspection import opening
 from jaxinit.inspection.examining import examine
 
-_FILE = "a filter bank, weights (.npz or .safetensors), or the folder of an Orbax checkpoint"
+_FILE = (
+    "a filter bank, the name of one that ships, weights (.npz or .safetensors), or the folder of an "
+    "Orbax checkpoint"
+)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -42,8 +42,9 @@ def opened(
     """Opens a file or folder that holds a start.
 
     Args:
-        path: A bank (`jaxinit.banks.save`), a file of weights (`jaxinit.open_weights`), or the
-            folder of an Orbax checkpoint, of which "params" is taken where there is such a branch.
+        path: A bank (`jaxinit.banks.save`), the name of one that ships, a file of weights
+            (`jaxinit.open_weights`), or the folder of an Orbax checkpoint, of which "params" is
+            taken where there is such a branch.
         layout: Of the kernels: "HWIO" or "OIHW"; by the rule at the top of this module where not
             given. A layout given takes the place of the whole rule.
 
@@ -69,10 +70,13 @@ def opened(
     return _of_arrays(path, stored, layout)
 
 
-def _named(name: str) -> tuple[Params | FilterBank, Network | None]:
-    """What is meant by a text that is no path: the place for starts that have names."""
+def _named(name: str) -> tuple[FilterBank, None]:
+    """The bank that ships under a text that is no path."""
+    if name in banks.available():
+        return banks.named(name), None
     raise FileNotFoundError(
-        f"{name} does not exist: name a bank, a file of weights, or the folder of a checkpoint"
+        f"{name} does not exist: name a bank, a file of weights, the folder of a checkpoint, or a "
+        f"bank that ships ({', '.join(banks.available())})"
     )
 
 

@@ -160,3 +160,10 @@ def test_bad_input_gets_one_sentence(files, capsys, monkeypatch, arguments, said
     assert status == 2
     assert said in error
     assert len(error.strip().splitlines()) == 1
+
+
+def test_a_bank_that_ships_is_opened_by_its_name():
+    opened, network = opening.opened("cifar10-resnets")
+    assert isinstance(opened, banks.FilterBank)
+    assert list(opened.kernel_sizes) == list(banks.available()["cifar10-resnets"].norms)
+    assert network is None
