@@ -13,8 +13,8 @@ from jaxinit.inspection import opening
 from jaxinit.inspection.examining import examine
 
 _FILE = (
-    "a filter bank, the name of one that ships, weights (.npz or .safetensors), or the folder of an "
-    "Orbax checkpoint"
+    "a filter bank, the name of one that ships, weights (.npz or .safetensors), or the folder of "
+    "an Orbax checkpoint"
 )
 
 
