@@ -19,7 +19,7 @@ from jaxinit.initializers.composition import (
 )
 from jaxinit.initializers.defaults import default
 from jaxinit.initializers.from_banks import clustered, clustered_kernel, from_bank
-from jaxinit.initializers.from_formula import gabor, recommended
+from jaxinit.initializers.from_formula import closed_form, gabor, recommended
 from jaxinit.initializers.from_networks import pretrained, whole_filters
 from jaxinit.initializers.norm_targets import at_relative_norm, for_step_size
 
@@ -27,6 +27,7 @@ __all__ = [
     "at_relative_norm",
     "chain",
     "changed",
+    "closed_form",
     "clustered",
     "clustered_kernel",
     "default",
