@@ -1,11 +1,12 @@
 """Ways of starting a network that need no source models."""
 
+import functools
 from collections.abc import Callable
 
 import jax
 
 from experiments.runs.variants import Variant
-from jaxinit import initializers
+from jaxinit import catalogue, initializers
 from jaxinit.layers import Network
 from jaxinit.signatures import Params, PRNGKey
 
@@ -36,8 +37,33 @@ def gabor(layers: int, *, identical: bool = False) -> Variant:
     return Variant(f"gabor-{layers}", label, lambda: draw, settings)
 
 
+def first_layer(name: str) -> Variant:
+    """Another initialiser of the library's catalogue in the first layer, with its own norm."""
+    return Variant(
+        f"{name.replace('_', '-')}-1",
+        f"{_LABELS[name]}, {layers_text(1)}",
+        lambda: catalogue.start(name, layers=1),
+        {"kind": name, "layers": 1},
+    )
+
+
+_LABELS = {
+    "centred_gabor": "Centred Gabor",
+    "colour_gabor": "Colour Gabor",
+    "difference_of_gaussians": "Difference of Gaussians",
+    "gaussian_derivatives": "Gaussian derivatives",
+    "smooth": "Smooth random",
+    "orthogonal": "Orthogonal",
+    "dct": "DCT",
+    "impulse": "Impulse",
+}
+
 # By the names that options have; the questions take a further one from here.
-WITHOUT_SOURCES: dict[str, Callable[[], Variant]] = {"random": random, "gabor": lambda: gabor(1)}
+WITHOUT_SOURCES: dict[str, Callable[[], Variant]] = {
+    "random": random,
+    "gabor": lambda: gabor(1),
+    **{name.replace("_", "-"): functools.partial(first_layer, name) for name in _LABELS},
+}
 
 
 def layers_text(count: int) -> str:

@@ -1,0 +1,118 @@
+"""Every initialiser can be asked for by name, and keeps to the layers that it is told."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxinit
+from jaxinit import catalogue, initializers, kernel_init
+from tests import small
+from tests.jaxinit.initializers.comparing import changed_layers
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+IMAGES = np.random.default_rng(0).standard_normal((8, 16, 16, 3)).astype(np.float32)
+KEY = jax.random.key(3)
+
+
+def apply(params, images):
+    """A network of the layers of `small.few_layers`, shortcuts left out."""
+    x = images
+    for kernel in (
+        params["conv1"]["kernel"],
+        params["layer1_0"]["conv1"]["kernel"],
+        params["layer2_0"]["conv1"]["kernel"],
+        params["layer2_0"]["conv2"]["kernel"],
+    ):
+        x = jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        x = jnp.maximum(x, 0)
+    return x
+
+
+def options(name, params, bank):
+    """What an initialiser is made from."""
+    other = jax.tree.map(lambda leaf: leaf + 1, params)
+    needs = catalogue.get(name).needs
+    if needs == "images":
+        return {"images": IMAGES}
+    if needs == "a bank":
+        return {"bank": bank}
+    if needs == "networks":
+        several = "sources" in catalogue.get(name).options
+        return {"sources": [params, other]} if several else {"source": other}
+    return {"apply": apply, "images": IMAGES} if needs == "a network and images" else {}
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+def test_every_start_fills_the_layers_that_it_is_told_and_no_others(name, params, bank):
+    init = catalogue.start(name, 1, **options(name, params, bank))
+    made = init(KEY, params)
+    assert changed_layers(params, made) == ["conv1"]
+    assert np.isfinite(small.get_kernel(made, "conv1")).all()
+
+
+@pytest.mark.parametrize(
+    "name", [own for own in catalogue.names() if catalogue.get(own).of_kernels]
+)
+def test_those_of_one_kernel_fit_kernel_init(name, params, bank):
+    made = catalogue.kernel(name, **options(name, params, bank))
+    assert made(KEY, (5, 5, 3, 8), jnp.float32).shape == (5, 5, 3, 8)
+
+
+def test_nothing_that_the_library_starts_from_is_missing():
+    """By the functions that make initialisers, whatever the catalogue says."""
+    entries = [catalogue.get(name) for name in catalogue.names()]
+    known = {entry.makes.__name__ for entry in entries} | {entry.name for entry in entries}
+    kernels = set(kernel_init.__all__) - {"gabor_kernel", "closed_form_covariance"}
+    assert kernels <= known
+    composing = {
+        "at_relative_norm",
+        "chain",
+        "changed",
+        "fill_layers",
+        "for_step_size",
+        "from_bank",
+    }
+    composing |= {"mix", "only", "per_layer", "run", "scaled", "unchanged"}
+    same = {"default", "gabor", "recommended", "clustered_kernel"}  # under other names
+    assert set(initializers.__all__) - composing - same <= known
+    assert {"torchvision", "gabor"} <= set(catalogue.names())
+
+
+def test_comparing_all_that_need_nothing_is_one_line(params):
+    starts = {name: jaxinit.start(name, layers=1) for name in catalogue.names("nothing")}
+    kernels = {
+        name: np.asarray(small.get_kernel(init(KEY, params), "conv1"))
+        for name, init in starts.items()
+    }
+    assert len(kernels) > 15
+    distinct = {kernel.tobytes() for kernel in kernels.values()}
+    assert len(distinct) == len(kernels) - 1  # torchvision's is He's, fan-out or not, elsewhere
+
+
+def test_options_are_checked_before_anything_is_drawn():
+    with pytest.raises(ValueError, match="initialiser 'xavier' is not known: choose one of torchv"):
+        catalogue.start("xavier")
+    with pytest.raises(
+        ValueError, match="dct is made with the options relative_norm, but got an un"
+    ):
+        catalogue.start("dct", norm=3)
+    with pytest.raises(ValueError, match="missing a required argument: 'images'"):
+        catalogue.start("patch_whitening")
+    with pytest.raises(ValueError, match="missing a required argument: 'bank'"):
+        catalogue.start("clustered", layers=1)
+    with pytest.raises(ValueError, match="clustered fills whole trees"):
+        catalogue.kernel("clustered")
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+def test_every_entry_says_where_it_was_described(name):
+    entry = catalogue.get(name)
+    assert entry.source
+    assert "layers" not in entry.options
+    assert set(entry.options) <= set(inspect.signature(entry.makes).parameters)
