@@ -17,12 +17,13 @@ from jaxinit.initializers.composition import (
 )
 from jaxinit.initializers.defaults import default
 from jaxinit.initializers.from_banks import clustered, clustered_kernel, from_bank
-from jaxinit.initializers.from_formula import gabor, recommended
+from jaxinit.initializers.from_formula import closed_form, gabor, recommended
 from jaxinit.initializers.from_networks import pretrained, whole_filters
 
 __all__ = [
     "chain",
     "changed",
+    "closed_form",
     "clustered",
     "clustered_kernel",
     "default",
