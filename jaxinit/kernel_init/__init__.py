@@ -5,5 +5,6 @@ whole trees.
 """
 
 from jaxinit.kernel_init.gabor_filters import centred_gabor_kernel, gabor_kernel
+from jaxinit.kernel_init.patch_filters import patch_kmeans, patch_whitening
 
-__all__ = ["centred_gabor_kernel", "gabor_kernel"]
+__all__ = ["centred_gabor_kernel", "gabor_kernel", "patch_kmeans", "patch_whitening"]
