@@ -15,25 +15,31 @@ from jaxinit.initializers.composition import (
     scaled,
     unchanged,
 )
+from jaxinit.initializers.data_dependent import lsuv
 from jaxinit.initializers.defaults import default
 from jaxinit.initializers.from_banks import clustered, clustered_kernel, from_bank
 from jaxinit.initializers.from_formula import gabor, recommended
-from jaxinit.initializers.from_networks import pretrained, whole_filters
+from jaxinit.initializers.from_larger import weight_selection
+from jaxinit.initializers.from_networks import bootstrap, covariance, pretrained, whole_filters
 
 __all__ = [
+    "bootstrap",
     "chain",
     "changed",
     "clustered",
     "clustered_kernel",
+    "covariance",
     "default",
     "fill_layers",
     "from_bank",
     "gabor",
+    "lsuv",
     "per_layer",
     "pretrained",
     "recommended",
     "run",
     "scaled",
     "unchanged",
+    "weight_selection",
     "whole_filters",
 ]
