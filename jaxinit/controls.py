@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxinit import banks, diagnostics, initializers, kernels, transfer
+from jaxinit import banks, diagnostics, initializers, kernels, normal_slices, transfer
 from jaxinit import layers as network_layers
 from jaxinit.layers import Layers, LiveTaps, Network
 from jaxinit.signatures import Params, ParamsInitializer, PlainInitializer, PRNGKey
@@ -126,23 +126,16 @@ def gaussian(
 
     def make(key: PRNGKey, bank: banks.FilterBank, name: str, kernel: Array) -> Array:
         banks.check_layer(bank, name, kernel.shape)
-        inputs, outputs = kernel.shape[-2:]
-        mean, root = _moments(bank.filters[name], bank.sizes[name])
-        normal = jax.random.normal(key, (inputs * outputs, len(root)), root.dtype)
-        slices = mean[None] + jnp.matmul(normal, root, precision=jax.lax.Precision.HIGHEST)
-        return kernels.from_slices(slices, kernel.shape).astype(kernel.dtype)
+        slices, share = _candidates(bank.filters[name], bank.sizes[name])
+        return normal_slices.draw(key, slices, share, kernel.shape, kernel.dtype)
 
     return initializers.from_bank(bank, make, layers, match=match, missing=missing)
 
 
-def _moments(
-    candidates: Float[Array, "k m d"], sizes: Float[Array, " k"]
-) -> tuple[Float[Array, " d"], Float[Array, "r d"]]:
-    """The mean of what a layer's clusters draw, and R such that RᵀR is its covariance."""
-    count, per_cluster, taps = candidates.shape
+def _candidates(
+    filters: Float[Array, "k m d"], sizes: Float[Array, " k"]
+) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
+    """The filters of a layer's clusters, and the probability that each is drawn with."""
+    count, per_cluster, taps = filters.shape
     share = jnp.repeat(sizes / jnp.sum(sizes), per_cluster) / per_cluster
-    slices = candidates.reshape(count * per_cluster, taps)
-    mean = jnp.sum(share[:, None] * slices, axis=0)
-    centred = (slices - mean[None]) * jnp.sqrt(share)[:, None]
-    # centredᵀ·centred is the covariance: R of centred = QR has the same, without squaring anything.
-    return mean, jnp.linalg.qr(centred, mode="r")
+    return filters.reshape(count * per_cluster, taps), share

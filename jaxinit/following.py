@@ -304,19 +304,23 @@ def _programs(equation: Any) -> list[Any]:
 def _refuse_hidden(equation: Any, given: Sequence[Value]) -> None:
     """Convolutions with parameters inside what cannot be followed must not go unnoticed."""
     leaves = frozenset().union(*(_parts(value) for value in given)) - {INPUT}
-    if leaves and any(_has_convolution(inner) for inner in _programs(equation)):
+    if leaves and holds_convolution(equation):
         raise ValueError(
             f"there are convolutions inside {equation.primitive.name}, which cannot be followed: "
             "trace the network without it"
         )
 
 
-def _has_convolution(jaxpr: Any) -> bool:
-    inner = jaxpr.jaxpr if isinstance(jaxpr, jax.extend.core.ClosedJaxpr) else jaxpr
+def holds_convolution(equation: Any) -> bool:
+    """Whether there is a convolution in one of the programs inside an equation."""
+    inner = (
+        own.jaxpr if isinstance(own, jax.extend.core.ClosedJaxpr) else own
+        for own in _programs(equation)
+    )
     return any(
-        equation.primitive.name == "conv_general_dilated"
-        or any(_has_convolution(own) for own in _programs(equation))
-        for equation in inner.eqns
+        step.primitive.name == "conv_general_dilated" or holds_convolution(step)
+        for own in inner
+        for step in own.eqns
     )
 
 

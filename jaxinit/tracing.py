@@ -51,16 +51,7 @@ def trace(apply: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -> 
         >>> len(network.names), network.names[:2], network["layer4_1/conv2"].live
         (17, ('conv1', 'layer1_0/conv1'), ((1, 2), (1, 2)))
     """
-    seen = program(apply, params, *args, **kwargs)
-    shapes = [shape.shape for shape in seen.own]
-    walk = following.Walk(shapes)
-    values = [Leaf(number, ()) for number in range(len(shapes))]
-    given = len(seen.jaxpr.in_avals) - len(shapes)
-    data = Mix(frozenset({following.INPUT}))
-    # Where the input is closed over, it is among the constants.
-    consts = [following.NOTHING if given else data] * len(seen.jaxpr.consts)
-    walk.run(seen.jaxpr.jaxpr, consts, [*values, *[data] * given])
-    network = _named(walk, [trees.plain_path(path) for path in seen.paths])
+    network, _ = follow(program(apply, params, *args, **kwargs))
     if not network.layers:
         raise ValueError(
             "the network has no convolution with a kernel among its parameters: make sure that "
@@ -105,15 +96,28 @@ def program(apply: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -
     return Program(jaxpr, paths, shapes[: len(paths)])
 
 
+def follow(seen: Program) -> tuple[Network, list[Call]]:
+    """Finds the convolutions of a program, and for each of them its calls, in the same order."""
+    shapes = [shape.shape for shape in seen.own]
+    walk = following.Walk(shapes)
+    values = [Leaf(number, ()) for number in range(len(shapes))]
+    given = len(seen.jaxpr.in_avals) - len(shapes)
+    data = Mix(frozenset({following.INPUT}))
+    # Where the input is closed over, it is among the constants.
+    consts = [following.NOTHING if given else data] * len(seen.jaxpr.consts)
+    walk.run(seen.jaxpr.jaxpr, consts, [*values, *[data] * given])
+    calls = _distinct(walk)
+    return _named(walk, calls, [trees.plain_path(path) for path in seen.paths]), calls
+
+
 def _described(leaf: Any) -> jax.ShapeDtypeStruct:
     # Of a mesh whose axes are part of types the layout is part of the program, too.
     sharding = kernels.explicit(leaf)
     return jax.ShapeDtypeStruct(tuple(leaf.shape), leaf.dtype, sharding=sharding)
 
 
-def _named(walk: following.Walk, paths: Sequence[Path]) -> Network:
+def _named(walk: following.Walk, calls: Sequence[Call], paths: Sequence[Path]) -> Network:
     """Gives the layers that were found their names."""
-    calls = _distinct(walk)
     modules = [trees.module_name(path) for path in paths]
     used = [modules[number] for number in {_leaf(call) for call in calls} if number is not None]
 

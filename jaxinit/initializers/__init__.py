@@ -1,4 +1,4 @@
-"""The paper's initialisers, as pure functions, and how they compose.
+"""Initialisers as pure functions, the paper's among them, and how they compose.
 
 Two kinds: an `Initializer` makes one kernel, `(key, shape, dtype) → array`, and fits
 `kernel_init=` of any Flax module; a `ParamsInitializer` maps a tree of parameters to another,
@@ -17,24 +17,29 @@ from jaxinit.initializers.composition import (
     scaled,
     unchanged,
 )
+from jaxinit.initializers.data_dependent import lsuv
 from jaxinit.initializers.defaults import default
 from jaxinit.initializers.from_banks import clustered, clustered_kernel, from_bank
 from jaxinit.initializers.from_formula import closed_form, gabor, recommended
-from jaxinit.initializers.from_networks import pretrained, whole_filters
+from jaxinit.initializers.from_larger import weight_selection
+from jaxinit.initializers.from_networks import bootstrap, covariance, pretrained, whole_filters
 from jaxinit.initializers.norm_targets import at_relative_norm, for_step_size
 
 __all__ = [
     "at_relative_norm",
+    "bootstrap",
     "chain",
     "changed",
     "closed_form",
     "clustered",
     "clustered_kernel",
+    "covariance",
     "default",
     "fill_layers",
     "for_step_size",
     "from_bank",
     "gabor",
+    "lsuv",
     "mix",
     "only",
     "per_layer",
@@ -43,5 +48,6 @@ __all__ = [
     "run",
     "scaled",
     "unchanged",
+    "weight_selection",
     "whole_filters",
 ]

@@ -1,16 +1,17 @@
-"""Starts taken from trained networks: all they are, or filters drawn whole."""
+"""Starts taken from trained networks: all they are, their filters or slices, or these' moments."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
-from jaxinit import banks, kernels, trees
+from jaxinit import banks, kernels, normal_slices, trees
 from jaxinit import layers as network_layers
 from jaxinit.initializers.composition import fill_layers
 from jaxinit.layers import Layer, Layers, Network
+from jaxinit.models.modules import at_least_float32
 from jaxinit.signatures import Params, ParamsInitializer, PRNGKey
 from jaxinit.trees import Path
 
@@ -79,7 +80,7 @@ def _take(path: Path, target: Any, value: Any, head: Path | None) -> Any:
 
 
 def _same_shape(source: Params, layer: Layer, kernel: Array) -> Array:
-    value = _source_kernel(source, layer, "the pretrained network")
+    value = source_kernel(source, layer, "the pretrained network")
     if value.shape != kernel.shape:
         raise ValueError(
             f"pretrained layer {layer.name} has shape {value.shape}, the network needs "
@@ -88,10 +89,20 @@ def _same_shape(source: Params, layer: Layer, kernel: Array) -> Array:
     return value.astype(kernel.dtype)
 
 
-def _source_kernel(source: Params, layer: Layer, whose: str) -> Array:
+def source_kernel(source: Params, layer: Layer, whose: str) -> Array:
+    """Returns a layer's kernel in another network.
+
+    Args:
+        source: The other network's parameters.
+        layer: Which, in the network that is to be filled.
+        whose: What the other network is called in the error.
+
+    Raises:
+        ValueError: It has no such layer.
+    """
     try:
         return kernels.get(source, layer)
-    except ValueError:
+    except (ValueError, TypeError):  # the second of JAX, where a view does not fit the leaf
         raise ValueError(
             f"{whose} has no layer {layer.name}: give one of the same architecture, or other layers"
         ) from None
@@ -119,13 +130,11 @@ def whole_filters(sources: Params | Iterable[Params], layers: Layers = None) -> 
         >>> float(made["conv1"]["kernel"].sum())
         72.0
     """
-    sources = banks.listed(sources)
-    if not sources:
-        raise ValueError("whole_filters needs at least one trained network")
+    sources = _several(sources, "whole_filters")
 
     def make(key: PRNGKey, layer: Layer, kernel: Array) -> Array:
         own = [
-            _source_kernel(source, layer, f"source {index}").astype(kernel.dtype)
+            source_kernel(source, layer, f"source {index}").astype(kernel.dtype)
             for index, source in enumerate(sources)
         ]
         for index, one in enumerate(own):
@@ -139,3 +148,92 @@ def whole_filters(sources: Params | Iterable[Params], layers: Layers = None) -> 
         return everything[..., chosen]
 
     return fill_layers(make, layers)
+
+
+def bootstrap(sources: Params | Iterable[Params], layers: Layers = None) -> ParamsInitializer:
+    """Draws every 2-D slice from those of the same layer of trained networks.
+
+    Each slice is drawn independently and uniformly, with replacement, from all that the sources
+    have in this layer, whichever channels they join: `clustered` without the clustering, to tell
+    what real filters do alone.
+
+    Args:
+        sources: Parameters of trained networks, or of one. Any that NumPy makes arrays of do.
+        layers: Which convolutions (see `Network.select`); None means all main layers.
+
+    Raises:
+        ValueError: There are no sources, or one lacks a layer or has another kernel size there; the
+            numbers of channels may differ (when applied).
+
+    Source: Efron, "Bootstrap Methods: Another Look at the Jackknife" (1979), of slices.
+
+    Example:
+        >>> source = {"conv1": {"kernel": jnp.full((3, 3, 2, 5), 2.0)}}
+        >>> params = {"conv1": {"kernel": jnp.zeros((3, 3, 1, 4))}}
+        >>> float(bootstrap([source])(jax.random.key(0), params)["conv1"]["kernel"].sum())
+        72.0
+    """
+    sources = _several(sources, "bootstrap")
+
+    def make(key: PRNGKey, layer: Layer, kernel: Array) -> Array:
+        slices = _slices(sources, layer, kernel)
+        count = kernel.shape[-2] * kernel.shape[-1]
+        chosen = jax.random.randint(key, (count,), 0, len(slices), jnp.int32)
+        return kernels.from_slices(slices[chosen], kernel.shape).astype(kernel.dtype)
+
+    return fill_layers(make, layers)
+
+
+def covariance(sources: Params | Iterable[Params], layers: Layers = None) -> ParamsInitializer:
+    """Draws every 2-D slice from the normal distribution of a layer of trained networks.
+
+    Each slice is independently N(μ, Σ), the mean and covariance of all slices that the sources have
+    in this layer. `controls.gaussian` is the same with the moments of a bank.
+
+    Args:
+        sources: Parameters of trained networks, or of one. Any that NumPy makes arrays of do.
+        layers: Which convolutions (see `Network.select`); None means all main layers.
+
+    Raises:
+        ValueError: There are no sources, or one lacks a layer or has another kernel size there; the
+            numbers of channels may differ (when applied).
+
+    Source: Trockman, Willmott & Kolter, "Understanding the Covariance Structure of Convolutional
+    Filters" (2023), there for depthwise convolutions.
+
+    Example:
+        >>> source = {"conv1": {"kernel": jnp.full((3, 3, 2, 5), 2.0)}}
+        >>> params = {"conv1": {"kernel": jnp.zeros((3, 3, 1, 4))}}
+        >>> round(float(covariance([source])(jax.random.key(0), params)["conv1"]["kernel"].sum()))
+        72
+    """
+    sources = _several(sources, "covariance")
+
+    def make(key: PRNGKey, layer: Layer, kernel: Array) -> Array:
+        slices = _slices(sources, layer, kernel)
+        share = jnp.full(len(slices), 1 / len(slices), slices.dtype)
+        return normal_slices.draw(key, slices, share, kernel.shape, kernel.dtype)
+
+    return fill_layers(make, layers)
+
+
+def _several(sources: Params | Iterable[Params], who: str) -> list[Params]:
+    several = banks.listed(sources)
+    if not several:
+        raise ValueError(f"{who} needs at least one trained network")
+    return several
+
+
+def _slices(sources: Sequence[Params], layer: Layer, kernel: Array) -> Float[Array, "n d"]:
+    """All slices that networks have in a layer, in no less than float32."""
+    found = []
+    for index, source in enumerate(sources):
+        own = source_kernel(source, layer, f"source {index}")
+        if own.shape[:-2] != kernel.shape[:-2]:
+            raise ValueError(
+                f"layer {layer.name} has kernels of {kernels.sides(own.shape[:-2])} in source "
+                f"{index}, the network's are {kernels.sides(kernel.shape[:-2])}: choose other "
+                "layers, or sources with such kernels"
+            )
+        found.append(kernels.to_slices(at_least_float32(own)))
+    return jnp.concatenate(found)
