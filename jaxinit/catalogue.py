@@ -60,9 +60,16 @@ def _gabor() -> Initializer:
 
 
 def _lsuv(
-    apply: Callable[..., Any], images: Any, layers: Layers = None, **options: Any
+    apply: Callable[..., Any],
+    images: Any,
+    layers: Layers = None,
+    target: float = 1.0,
+    tolerance: float = 0.1,
+    iterations: int = 10,
 ) -> ParamsInitializer:
-    return initializers.lsuv(apply, images, layers=layers, **options)
+    return initializers.lsuv(
+        apply, images, layers=layers, target=target, tolerance=tolerance, iterations=iterations
+    )
 
 
 _TROCKMAN = "Trockman, Willmott and Kolter 2023"
@@ -87,7 +94,7 @@ _ENTRIES = (
     _entry(kernel_init.patch_whitening, _KELLER, needs="images", first_layers=True),
     _entry(kernel_init.patch_kmeans, "Coates and Ng 2011", needs="images", first_layers=True),
     _entry(kernel_init.smooth, "Feinman and Lake 2019"),
-    _entry(initializers.closed_form, _TROCKMAN, of_kernels=False),
+    _entry(initializers.closed_form, f"after {_TROCKMAN}", of_kernels=False),
     _entry(kernel_init.dct, "Ulicny et al. 2019"),
     _entry(kernel_init.dirac, "Zagoruyko and Komodakis 2017; torch.nn.init.dirac_"),
     _entry(kernel_init.impulse, "Zheng et al. 2024"),
@@ -101,7 +108,11 @@ _ENTRIES = (
     _entry(initializers.weight_selection, "Xu et al. 2024", needs="networks", of_kernels=False),
     _entry(initializers.pretrained, "fine-tuning", needs="networks", of_kernels=False),
     _entry(
-        initializers.lsuv, "Mishkin and Matas 2016", needs="a network and images", of_kernels=False
+        _lsuv,
+        "Mishkin and Matas 2016",
+        name="lsuv",
+        needs="a network and images",
+        of_kernels=False,
     ),
 )
 _BY_NAME = {entry.name: entry for entry in _ENTRIES}
