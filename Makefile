@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := $(VENV)/.installed-bench
+DOCS := $(VENV)/.installed-docs
 
 # Of the experiments' tests, some that take seconds; the library's are all run.
 QUICK := $(addprefix tests/experiments/,$(addsuffix .py,cli/test_options runs/test_protocol training/test_schedules records/test_summaries records/test_store))
 
-.PHONY: run test test-wheel test-oldest test-newest bench format clean
+.PHONY: run test test-wheel test-oldest test-newest bench docs format clean
 
 run: $(STAMP)
 	$(BIN)/python -m experiments.clusters
@@ -64,6 +65,10 @@ bench: $(BENCH)
 	$(BIN)/python -m benchmarks.training_step --against flax
 	$(BIN)/python -m benchmarks.kmeans
 
+# The site, in build/docs: needs no network. A warning is an error.
+docs: $(DOCS)
+	$(BIN)/sphinx-build -W --keep-going -q -c docs -d build/doctrees -b html . build/docs
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -79,4 +84,8 @@ $(STAMP): pyproject.toml
 
 $(BENCH): $(STAMP)
 	$(BIN)/python -m pip install --quiet 'torch>=2.6'
+	touch $@
+
+$(DOCS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[experiments,test,docs]'
 	touch $@

@@ -19,8 +19,10 @@ from jaxtyping import Array, Float
 
 from jaxinit import choices
 
+#: Sides of a slice, such as (h, w).
 Size = tuple[int, ...]
 
+#: One of `REPRESENTATIVES`.
 Representative = Literal["centroid", "medoid", "member", "inverse"]
 REPRESENTATIVES: tuple[Representative, ...] = get_args(Representative)
 """How a cluster becomes a filter, as magnitudes and directions have no inverse.

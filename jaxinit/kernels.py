@@ -104,6 +104,7 @@ class Part:
         return jnp.asarray(array).at[self._slices()].set(value)
 
 
+#: How a leaf of a tree becomes a kernel, step by step.
 View = tuple[Transpose | Reshape | Flip | Part, ...]
 
 

@@ -26,9 +26,12 @@ _SAMPLE = 4
 # beats a matrix product and a search; beyond it, compilation takes too long.
 _UNROLLED_PRODUCTS = 128
 
+#: One row a point.
 Points = Float[Array | np.ndarray, "n d"]
-Centers = Float[Array | np.ndarray, "_ _"]  # k rows; `_check` says where they do not fit
-Weights = Num[Array | np.ndarray, "_"]  # one a point, likewise
+#: k rows; `fit` says where they do not fit.
+Centers = Float[Array | np.ndarray, "_ _"]
+#: One number a point, likewise.
+Weights = Num[Array | np.ndarray, "_"]
 
 
 class KMeansResult(NamedTuple):

@@ -20,7 +20,7 @@ from jaxinit import kernels, trees
 from jaxinit.kernels import View
 from jaxinit.trees import Path
 
-# For each convolution with taps that only ever meet padding, the others along each spatial axis.
+#: For each convolution with taps that only ever meet padding, the others along each spatial axis.
 LiveTaps = Mapping[str, tuple[slice, ...]]
 
 _HOW = (
@@ -119,11 +119,12 @@ class Dense:
     shape: tuple[int, int]
 
 
+#: Whether a layer is meant.
 Predicate = Callable[[Layer], bool]
 
-# What an initialiser may be told to act on: the first k main layers, a slice of them, their numbers
-# (from 0, or from the end below 0), names or patterns such as "layer1_*/conv?", a predicate of
-# `Layer`, or all main layers (None).
+#: What an initialiser may be told to act on: the first k main layers, a slice of them, their
+#: numbers (from 0, or from the end below 0), names or patterns such as "layer1_*/conv?", a
+#: predicate of `Layer`, or all main layers (None).
 Layers = (
     int
     | np.integer
@@ -211,7 +212,7 @@ class Network:
 
         Args:
             layers: None for all main layers; k for the first k of them; a slice or numbers of them;
-                names or patterns ("block?/*"), or a predicate of `Layer`, of all convolutions.
+                names or patterns (`block?/*`), or a predicate of `Layer`, of all convolutions.
 
         Returns:
             The chosen convolutions, in the order of calls.

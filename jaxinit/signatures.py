@@ -8,15 +8,15 @@ from jaxtyping import Array, Float, Key, UInt32
 
 from jaxinit.layers import Network
 
-# Any tree of parameters: the "params" collection of a Flax module, NNX state or a module, an
-# Equinox module, Haiku's dictionaries.
+#: Any tree of parameters: the "params" collection of a Flax module, NNX state or a module, an
+#: Equinox module, Haiku's dictionaries.
 Params = Any
 
-# For the path of each array, such as "params/conv1/kernel", the name of the permutation of each of
-# its axes; None where the axis has a fixed order. Arrays that are not named have one altogether.
+#: For the path of each array, such as "params/conv1/kernel", the name of the permutation of each
+#: of its axes; None where the axis has a fixed order. Arrays that are not named have no others.
 Symmetry = Mapping[str, tuple[str | None, ...]]
 
-# One key, new-style (`jax.random.key`) or raw (`jax.random.PRNGKey`).
+#: One key, new-style (`jax.random.key`) or raw (`jax.random.PRNGKey`).
 PRNGKey = Key[Array, ""] | UInt32[Array, "2"]
 
 
@@ -31,7 +31,7 @@ class Initializer(Protocol):
         ...
 
 
-# Any function of key and parameters alone: what `chain` and the controls take as well.
+#: Any function of key and parameters alone: what `chain` and the controls take as well.
 PlainInitializer = Callable[[PRNGKey, Params], Params]
 
 

@@ -52,7 +52,7 @@ def derive(
     though some of them could be permuted in part.
 
     Args:
-        apply: Called as apply(variables, *args, **options).
+        apply: Called as `apply(variables, *args, **options)`.
         variables: Any tree; arrays, or their shapes as `jax.eval_shape` gives them. What is no
             array is handed through as it is.
         args: Of `apply`: trees of arrays, shapes or anything else.

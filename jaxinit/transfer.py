@@ -19,10 +19,11 @@ from jaxinit import banks, choices, kernels
 from jaxinit.banks.filter_bank import check_known
 from jaxinit.layers import Layer, Layers, Network
 
-# Which layer of a bank fills which layer of a network: by name, by relative depth, or as told.
+#: Which layer of a bank fills which layer of a network: by name or by relative depth.
 Rule = Literal["name", "depth"]
+#: The same, or as told: a mapping from the network's names to the bank's.
 Match = Rule | Mapping[str, str]
-# What is done where the bank has no layer of the kernel's size.
+#: What is done where the bank has no layer of the kernel's size.
 Missing = Literal["error", "keep", "resample"]
 
 

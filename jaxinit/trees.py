@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-# The keys that lead to a leaf: of dictionaries, attributes and sequences.
+#: The keys that lead to a leaf: of dictionaries, attributes and sequences.
 Path = tuple[str | int, ...]
 
 # Names that frameworks give to a kernel within its module, which therefore names the layer.

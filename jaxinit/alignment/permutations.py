@@ -16,7 +16,7 @@ from jaxtyping import Array, Int
 from jaxinit.models import resnet
 from jaxinit.signatures import Symmetry
 
-# For the name of each permutation, which old channel comes in each place: new = old[permutation].
+#: For the name of each permutation, which old channel comes in each place: new = old[permutation].
 Permutations = Mapping[str, Int[Array | np.ndarray, " channels"]]
 
 

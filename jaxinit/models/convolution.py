@@ -17,8 +17,8 @@ from jaxtyping import Array, Float
 
 # Part of the key under which JAX keeps what it traced, so that no program made without it is taken.
 by_plain_twin = jax.make_user_context(False)
-"""`with by_plain_twin(True):` traces `matmul_convolution` as the one operation that it stands for,
-so that a program shows its convolutions."""
+"""Within `with by_plain_twin(True)`, `matmul_convolution` is traced as the one operation that it
+stands for, so that a program shows its convolutions."""
 
 
 @runtime_checkable
