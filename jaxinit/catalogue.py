@@ -12,6 +12,7 @@ from jaxinit import choices, controls, initializers, kernel_init
 from jaxinit.layers import Layers
 from jaxinit.signatures import Initializer, ParamsInitializer
 
+#: What initialisers are made from.
 Needs = Literal["nothing", "images", "a bank", "networks", "a network and images"]
 
 

@@ -7,6 +7,7 @@ vmapped over keys; `functools.partial(init, network=network)` is a function of k
 """
 
 from jaxinit.initializers.composition import (
+    Chain,
     chain,
     changed,
     fill_layers,
@@ -26,6 +27,7 @@ from jaxinit.initializers.from_networks import bootstrap, covariance, pretrained
 from jaxinit.initializers.norm_targets import at_relative_norm, for_step_size
 
 __all__ = [
+    "Chain",
     "at_relative_norm",
     "bootstrap",
     "chain",

@@ -24,9 +24,9 @@ def lsuv(
     """Scales layer after layer so that its output on a batch has a given variance.
 
     Layer-sequential unit variance: in the order of calls, w ← w · √(target / Var(w ∗ x)) as long as
-    |Var − target| > tolerance·target, where x is what the layers before, scaled already, make of
-    the batch, and the variance is over images, positions and channels. The authors begin with
-    orthonormal kernels, which `chain` puts before.
+    Var is off the target by more than tolerance·target, where x is what the layers before, scaled
+    already, make of the batch, and the variance is over images, positions and channels. The authors
+    begin with orthonormal kernels, which `chain` puts before.
 
     The variance is that of the convolution itself, before any bias. A kernel that is used at
     several places is scaled by the first. A layer whose output does not vary stays as it is. All

@@ -103,7 +103,8 @@ def sparsity(
 ) -> Float[Array, ""]:
     """The share of a layer's slices that are next to nothing, 0 to 1.
 
-    Those all of whose |taps| are below 1 % of the layer's largest |tap| (Gavrikov and Keuper 2022).
+    Those all of whose taps are, in absolute value, below 1 % of the layer's largest (Gavrikov and
+    Keuper 2022).
     1 for a layer of zeros.
 
     Args:

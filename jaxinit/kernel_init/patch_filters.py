@@ -13,14 +13,12 @@ from jaxtyping import Array, Bool, Float, Num
 from jaxinit import kernels, kmeans, relative_norms
 from jaxinit.signatures import Initializer, PRNGKey
 
-Images = Num[Array | np.ndarray, "..."]  # (n, h, w, c); `_checked` says where they are not
-
 _HIGHEST = jax.lax.Precision.HIGHEST
 _MOST_STEPS = 50  # of Lloyd's algorithm: whitened patches have no clusters that it could settle on
 
 
 def patch_whitening(
-    images: Images,
+    images: Num[Array | np.ndarray, "..."],
     *,
     relative_norm: float | None = 1.0,
     epsilon: float = 5e-4,
@@ -75,7 +73,7 @@ def patch_whitening(
 
 
 def patch_kmeans(
-    images: Images,
+    images: Num[Array | np.ndarray, "..."],
     *,
     relative_norm: float | None = 1.0,
     whitened: bool = False,
@@ -147,7 +145,10 @@ def patch_kmeans(
 
 
 def _checked(
-    images: Images, axes: tuple[int, ...] | None, epsilon: float, patches: int
+    images: Num[Array | np.ndarray, "..."],
+    axes: tuple[int, ...] | None,
+    epsilon: float,
+    patches: int,
 ) -> Num[Array, "n h w c"]:
     """The images on the device, once they are such that something can be fitted on them."""
     if images.ndim != 4 or not images.size:
