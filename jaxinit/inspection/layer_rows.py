@@ -72,7 +72,7 @@ class Inspection:
     is_bank: bool
     about: str
     samples: Mapping[str, Float[np.ndarray, "n h w"]]
-    filters: Float[np.ndarray, "n h w c"] | None
+    filters: Float[np.ndarray, "m a b c"] | None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the numbers as `json.dumps` takes them: None for those that are not finite.
