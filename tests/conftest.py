@@ -17,6 +17,18 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_configure(config):
+    """Compiles each program once for all workers, the programs that they start, and later runs."""
+    folder = str(config.cache.mkdir("jax"))
+    for name, value in {
+        "jax_compilation_cache_dir": folder,
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }.items():
+        os.environ[name.upper()] = str(value)
+        jax.config.update(name, value)
+
+
 @pytest.fixture(scope="module")
 def quick_compilation():
     """Halves the time of modules whose tests compile much and compute little."""

@@ -21,6 +21,8 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 NAMES = sorted(banks.available())
 # The networks whose layers the banks have, and the size of the images that these saw.
 NETWORKS = {
+    "cifar100-resnet18": ("resnet18", (32, 32)),
+    "cifar100-resnet18-euclidean": ("resnet18", (32, 32)),
     "cifar10-resnets": ("resnet20", (32, 32)),
     "imagenet-resnet18": ("resnet18", (64, 64)),
 }
