@@ -66,7 +66,7 @@ def _cifar100(asked: "MakeBanks", **options: Any) -> Fitted:
         **options,
     )
     curves = [record.curves["val_acc_top1"] for record in store.read_all(models.folder)]
-    last = [float(curve[-1] or 0) for curve in curves]
+    last = [curve[-1] for curve in curves if curve[-1] is not None]
     return Fitted(
         bank,
         network,
@@ -97,7 +97,9 @@ def _cifar10(asked: "MakeBanks") -> Fitted:
     }
     sizes = type(shallow.kernel_sizes)(merged.pop("kernel_sizes"))
     bank = dataclasses.replace(shallow, kernel_sizes=sizes, **merged)
-    return Fitted(bank, network, "91.8, 92.8 and 93.6 % on the test images, as their author says")
+    return Fitted(
+        bank, network, "91.8, 92.8 and 93.6 % on the test images, as recorded with the weights"
+    )
 
 
 def _as_resnet20(tree: Any) -> list[Any]:
@@ -157,8 +159,9 @@ _OURS = {
     "Initialization for Image Classification, ETH Zürich, 2023",
 }
 _DEAD = (
-    "Taps that only ever meet padding at 32×32 are zero: in stage 4 all but the centre, so on "
-    "larger images start that stage otherwise. Evaluate on none of the superclasses 0 to 9."
+    "Taps that only ever meet padding at 32×32 are zero: five of nine in the first layer of stage "
+    "4, all but the centre in its others, so on larger images start that stage otherwise. Evaluate "
+    "on none of the superclasses 0 to 9."
 )
 _TEXTS: dict[str, dict[str, str]] = {
     "cifar100-resnet18": {
@@ -195,7 +198,8 @@ _TEXTS: dict[str, dict[str, str]] = {
         "clusters are under Apache-2.0, as the library",
         "attribution": "the torchvision contributors, for the network",
         "remarks": "Batch norm was folded into the weights, so every output channel's filter was "
-        "brought to one norm, and dead filters were left out, before clustering. There is no stage "
+        "brought to the default's norm, and dead filters were left out, before clustering: norms "
+        "are not those of the network. There is no stage "
         "4: fill that by match='depth'. ImageNet's classes overlap with those of most sets of "
         "photographs: as a start for these it is a ceiling, not a fair competitor.",
     },
@@ -221,23 +225,14 @@ class MakeBanks(Settings):
     weights_dir: str | None = None
     # folder of the bank and its card
     destination: str = "jaxinit/banks/data"
+    # the images of source models
     data: Data = dataclasses.field(default_factory=lambda: Data(dataset="cifar100"))
+    # the training of source models
     training: Training = dataclasses.field(default_factory=Training)
+    # the source models
     sources: Sources = dataclasses.field(
         default_factory=lambda: Sources(sources=45, source_epochs=15, source_schedule="published")
     )
-
-
-def drawn_norms(bank: banks.FilterBank, network: Network) -> dict[str, float]:
-    """The norm of each layer when it is drawn, as a multiple of the default's: root mean square."""
-    norms = {}
-    for name, candidates in bank.filters.items():
-        share = np.asarray(bank.sizes[name], np.float64)
-        squares = (np.asarray(candidates, np.float64) ** 2).sum(-1).mean(-1)
-        mean = float((share * squares).sum() / share.sum())
-        inputs, outputs = network[name].shape[-2:]
-        norms[name] = (inputs * outputs * mean) ** 0.5 / (2 * inputs) ** 0.5
-    return norms
 
 
 def write(asked: MakeBanks) -> list[Path]:
@@ -257,7 +252,10 @@ def write(asked: MakeBanks) -> list[Path]:
         name=asked.bank,
         accuracy=fitted.accuracy,
         command=f"python -m experiments.make_banks {asked.bank} {where} FOLDER",
-        norms={k: round(v, 3) for k, v in drawn_norms(fitted.bank, fitted.network).items()},
+        norms={
+            row.name: round(row.relative_norm or 0, 3)
+            for row in jaxinit.examine(fitted.bank, network=fitted.network).rows
+        },
         size=path.stat().st_size,
         checksum=bank_file.read(path)[1],
         **_TEXTS[asked.bank],

@@ -24,8 +24,11 @@ class Pretrain(Settings):
 
     # train again what is there already
     overwrite: bool = False
+    # the images
     data: Data = dataclasses.field(default_factory=Data)
+    # how each model is trained
     training: Training = dataclasses.field(default_factory=Training)
+    # which models, and where they are kept
     sources: Sources = dataclasses.field(default_factory=Sources)
 
 

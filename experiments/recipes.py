@@ -29,8 +29,8 @@ Body = Literal["random", "clustered", "live", "bootstrap", "pretrained"]
 class Recipes(Experiment):
     """What `experiments.recipes` compares."""
 
-    # first layers: random, gabor, whole filters of source models, or pretrained (that of one source
-    # model)
+    # first layers: random, gabor or another formula of the library's catalogue, whole filters of
+    # source models, or pretrained (that of one source model)
     stems: Several[Stem] = ("random", "gabor", "whole")
     # norms of the first layer, in that of the default start
     stem_scales: Several[Positive] = (1.0, 4.0, 12.0)

@@ -6,7 +6,7 @@ starts = {name: jaxinit.start(name, layers=1) for name in jaxinit.catalogue.name
 import dataclasses
 import inspect
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from jaxinit import choices, controls, initializers, kernel_init
 from jaxinit.layers import Layers
@@ -42,6 +42,13 @@ class Entry:
         """The names of its options; those without a default come first."""
         names = inspect.signature(self.makes).parameters
         return tuple(name for name in names if name != "layers")
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The values of its options that have one."""
+        options = inspect.signature(self.makes).parameters.values()
+        given = {own.name: own.default for own in options if own.default is not own.empty}
+        return {name: value for name, value in given.items() if name != "layers"}
 
 
 def _entry(
@@ -122,10 +129,15 @@ _BY_NAME = {entry.name: entry for entry in _ENTRIES}
 def names(needs: Needs | None = None) -> tuple[str, ...]:
     """The names of all initialisers, or of those that are made from the same.
 
+    Raises:
+        ValueError: Nothing is made from that.
+
     Example:
         >>> names("images")
         ('patch_whitening', 'patch_kmeans')
     """
+    if needs is not None and needs not in get_args(Needs):
+        raise choices.unknown(f"needs={needs!r}", get_args(Needs))
     return tuple(name for name, entry in _BY_NAME.items() if needs in (None, entry.needs))
 
 
@@ -168,7 +180,7 @@ def start(name: str, layers: Layers = None, **options: Any) -> ParamsInitializer
     Args:
         name: One of `names()`.
         layers: Which convolutions it fills (see `Network.select`); None means all main layers.
-        **options: Its own (`get(name).options`).
+        **options: Its own (`get(name).options`); `groups` are each layer's where not given.
 
     Raises:
         ValueError: As of `kernel`.
@@ -181,6 +193,14 @@ def start(name: str, layers: Layers = None, **options: Any) -> ParamsInitializer
         True
     """
     entry = get(name)
+    if entry.of_kernels and "groups" in entry.options and "groups" not in options:
+        _made(entry, options)  # what is wrong with them is said at once
+        return initializers.fill_layers(
+            lambda key, layer, kernel: entry.makes(**options, groups=layer.groups)(
+                key, kernel.shape, kernel.dtype
+            ),
+            layers,
+        )
     if entry.of_kernels:
         return initializers.per_layer(_made(entry, options), layers)
     return _made(entry, {**options, "layers": layers})

@@ -5,8 +5,10 @@ hold it otherwise: transposed, as PyTorch and Equinox do, or as one of a stack, 
 How it is stored is a `View`, a sequence of steps that can be taken back.
 """
 
+import contextlib
+import contextvars
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -328,6 +330,19 @@ def from_slices(slices: Float[Array, "n d"], shape: tuple[int, ...]) -> Float[Ar
     return jnp.transpose(slices.reshape(outputs, inputs, *size), order)
 
 
+_AXES_ARE_KNOWN = contextvars.ContextVar("axes are known", default=False)
+
+
+@contextlib.contextmanager
+def known_axes() -> Iterator[None]:
+    """Within it `check_channels_last` does not guess: shapes are those of a network's layers."""
+    token = _AXES_ARE_KNOWN.set(True)
+    try:
+        yield
+    finally:
+        _AXES_ARE_KNOWN.reset(token)
+
+
 def check_channels_last(shape: Sequence[int], rank: int | None = 4) -> None:
     """Refuses shapes that cannot be (height, width, in, out), or are more likely PyTorch's.
 
@@ -347,7 +362,7 @@ def check_channels_last(shape: Sequence[int], rank: int | None = 4) -> None:
             f"a kernel of shape {tuple(shape)} has not the sides (height, width, in, out): "
             "choose 2-D convolutions, as by layers="
         )
-    if len(shape) != 4:
+    if len(shape) != 4 or _AXES_ARE_KNOWN.get():
         return
     height, width, inputs, outputs = shape
     usual = height == width and height % 2 == 1 and height <= 11

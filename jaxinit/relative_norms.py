@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxinit.models.modules import at_least_float32
+
 
 def default_norm(shape: Sequence[int]) -> float:
     """The norm that a kernel of this shape (spatial …, i, o) has in the default start: √(2·i)."""
@@ -29,6 +31,31 @@ def at_relative_norm(
         >>> round(float(jnp.sum(kernel**2)), 3)
         36.0
     """
-    norm = jnp.linalg.norm(kernel.ravel())
-    wanted = relative_norm * default_norm(kernel.shape)
-    return kernel * (wanted / jnp.where(norm > 0, norm, 1)).astype(kernel.dtype)
+    return with_norm(kernel, relative_norm * default_norm(kernel.shape))
+
+
+def with_norm(
+    kernel: Float[Array, "... i o"],
+    norm: float | Float[Array, ""],
+    counted: Float[Array, "..."] | None = None,
+) -> Float[Array, "... i o"]:
+    """Scales a kernel to a norm; one of zeros stays so.
+
+    In float32, or float64 where the kernel is, and by way of its largest tap, so that no square
+    leaves the range of numbers.
+
+    Args:
+        kernel: Of one layer.
+        norm: Of the result.
+        counted: The part of the kernel whose norm is meant; all of it where not given.
+
+    Returns:
+        The kernel, in the dtype of the arithmetic.
+    """
+    wide = at_least_float32(kernel)
+    part = wide if counted is None else at_least_float32(counted)
+    largest = jnp.max(jnp.abs(part), initial=0)
+    largest = jnp.where(largest > 0, largest, jnp.ones_like(largest))
+    length = jnp.linalg.norm((part / largest).ravel())
+    factor = jnp.asarray(norm, wide.dtype) / jnp.where(length > 0, length, jnp.ones_like(length))
+    return wide / largest * factor

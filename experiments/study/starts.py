@@ -39,11 +39,15 @@ def gabor(layers: int, *, identical: bool = False) -> Variant:
 
 def first_layer(name: str) -> Variant:
     """Another initialiser of the library's catalogue in the first layer, with its own norm."""
+    options = {
+        option: list(value) if isinstance(value, tuple) else value
+        for option, value in catalogue.get(name).defaults.items()
+    }
     return Variant(
         f"{name.replace('_', '-')}-1",
         f"{_LABELS[name]}, {layers_text(1)}",
         lambda: catalogue.start(name, layers=1),
-        {"kind": name, "layers": 1},
+        {"kind": name, "layers": 1, **options},
     )
 
 

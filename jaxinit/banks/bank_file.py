@@ -98,7 +98,8 @@ def read(path: str | os.PathLike[str]) -> tuple[FilterBank, str]:
             raise ValueError("another format")
         version = metadata["version"]
         found = checksum(metadata, arrays)
-        if version in _READS and version >= _CHECKED and metadata["checksum"] != found:
+        checked = version in _READS and version >= _CHECKED
+        if (checked or "checksum" in metadata) and metadata["checksum"] != found:
             raise ValueError("its contents do not match its checksum")
         bank = _parse(metadata, arrays) if version in _READS else None
     except (*whole_files.DAMAGED, TypeError, AttributeError) as error:

@@ -5,7 +5,6 @@ What ships is the clusters, not the weights they were found in. Each bank has a 
 """
 
 import dataclasses
-import functools
 import json
 import textwrap
 from collections.abc import Mapping
@@ -33,7 +32,7 @@ class Card:
         attribution: Whom to name.
         remarks: What to know before use.
         norms: For each layer the norm of a kernel drawn for the networks themselves, as a multiple
-            of the default's: root mean square, √(i·o·E‖slice‖² / 2i).
+            of the default's, root mean square: √(i·o·E‖slice‖² / 2i) over the taps that met data.
         size: Of the file, in bytes.
         checksum: That the file names (`bank_file.checksum`), SHA-256 in hexadecimal.
     """
@@ -59,6 +58,7 @@ class Card:
             value = getattr(self, field.name)
             if field.name == "norms":
                 value = ", ".join(f"{layer} {norm:.2f}" for layer, norm in value.items())
+                value += " (of the default's)"
             elif field.name == "size":
                 value = f"{value / 1000:.0f} kB"
             lines += textwrap.wrap(
@@ -115,7 +115,6 @@ def _folder() -> Any:
     return resources.files("jaxinit.banks") / "data"
 
 
-@functools.cache
 def _cards() -> dict[str, Card]:
     texts = {
         entry.name.removesuffix(".json"): entry.read_text(encoding="utf-8")

@@ -9,11 +9,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from jaxinit import kernels, trees
 from jaxinit import layers as network_layers
 from jaxinit.layers import Layer, Layers, Network
+from jaxinit.models.modules import at_least_float32
 from jaxinit.signatures import Initializer, Params, ParamsInitializer, PlainInitializer, PRNGKey
 
 
@@ -93,24 +95,43 @@ def only(
         if paths is None:
             known = network_layers.of(params, network)
             chosen = known.select(layers)
-            return kernels.put(
-                params, dict(zip(chosen, kernels.get_all(drawn, chosen), strict=True))
-            )
+            before = kernels.get_all(params, chosen)
+            return kernels.put(params, _drawn(drawn, chosen, before))
         found = trees.leaves(params)
         names = {path: "/".join(map(str, path)) for path in found}
         meant = {path for path, name in names.items() if _matches(name, paths)}
         if not meant:
-            raise ValueError(
-                f"no leaf has a path like {paths!r}: there are {', '.join(names.values())}"
-            )
+            like = "that the predicate holds for" if callable(paths) else f"like {paths!r}"
+            raise ValueError(f"no leaf has a path {like}: there are {', '.join(names.values())}")
         new = trees.leaves(drawn)
         with_paths, structure = jax.tree_util.tree_flatten_with_path(params)
-        taken = [(trees.plain_path(keys), leaf) for keys, leaf in with_paths]
-        return jax.tree_util.tree_unflatten(
-            structure, [new[path] if path in meant else leaf for path, leaf in taken]
-        )
+        taken = []
+        for keys, leaf in with_paths:
+            if (path := trees.plain_path(keys)) in meant and trees.is_array(leaf):
+                if path not in new or np.shape(new[path]) != tuple(leaf.shape):
+                    raise ValueError(
+                        f"the initialiser changes the shape of {names[path]}, or leaves it out: it "
+                        "must return a tree like the one that it is given"
+                    )
+                leaf = kernels.like(jnp.asarray(new[path]), leaf)
+            taken.append(leaf)
+        return jax.tree_util.tree_unflatten(structure, taken)
 
     return init
+
+
+def _drawn(drawn: Params, chosen: Sequence[Layer], before: Sequence[Array]) -> dict[Layer, Array]:
+    """What an initialiser made of the kernels of some layers, each of the shape that it had."""
+    try:
+        made = kernels.get_all(drawn, chosen)
+    except (ValueError, TypeError, IndexError):  # a view of a leaf of another rank
+        raise ValueError(
+            "the initialiser does not return a tree like the one that it is given"
+        ) from None
+    return {
+        layer: _checked(kernel, layer, old)
+        for layer, kernel, old in zip(chosen, made, before, strict=True)
+    }
 
 
 def _matches(name: str, paths: str | Sequence[str] | Callable[[str], bool]) -> bool:
@@ -154,21 +175,27 @@ def mix(
 
     def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
         chosen = network_layers.of(params, network).select(layers)
+        before = kernels.get_all(params, chosen)
         one, other = (
-            kernels.get_all(run(initializer, key, params, network), chosen)
+            _drawn(run(initializer, key, params, network), chosen, before)
             for initializer in (first, second)
         )
         new = {}
-        for layer, left, right in zip(chosen, one, other, strict=True):
+        for layer, kernel in zip(chosen, before, strict=True):
             count = math.floor(share * layer.shape[-1] + 0.5)
-            new[layer] = jnp.concatenate([left[..., :count], right[..., count:]], axis=-1)
+            parts = [one[layer][..., :count], other[layer][..., count:]]
+            new[layer] = jnp.concatenate([part.astype(kernel.dtype) for part in parts], axis=-1)
         return kernels.put(params, new)
 
     return init
 
 
 def _check_whole(initializer: Any, whose: str) -> None:
-    if _takes(initializer, "shape"):
+    if not callable(initializer):
+        raise ValueError(
+            f"{whose} takes initialisers, which are functions, not {type(initializer).__name__}"
+        )
+    if _names(initializer, "shape"):
         raise ValueError(f"{whose} takes initialisers of whole trees: wrap this one in per_layer")
 
 
@@ -185,11 +212,20 @@ def run(
 
 def _takes(function: Callable[..., Any], name: str) -> bool:
     """Whether a function has a parameter of this name, or takes any."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # of what has no signature
-        return False
+    parameters = _parameters(function)
     return any(own.name == name or own.kind == own.VAR_KEYWORD for own in parameters)
+
+
+def _names(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function has a parameter of this very name."""
+    return any(own.name == name for own in _parameters(function))
+
+
+def _parameters(function: Callable[..., Any]) -> Sequence[inspect.Parameter]:
+    try:
+        return tuple(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # of what has no signature
+        return ()
 
 
 def changed(
@@ -245,7 +281,7 @@ def per_layer(initializer: Initializer, layers: Layers = None) -> ParamsInitiali
             gets a key of its own. Those of `jax.nn.initializers` do.
         layers: Which convolutions (see `Network.select`); None means all main layers.
     """
-    if _takes(initializer, "network"):
+    if _names(initializer, "network"):
         raise ValueError("per_layer takes (key, shape, dtype) initialisers: compose this by chain")
     return fill_layers(
         lambda key, layer, kernel: initializer(key, kernel.shape, kernel.dtype), layers
@@ -270,7 +306,9 @@ def fill_layers(
         for layer, kernel in zip(chosen, kernels.get_all(params, chosen), strict=True):
             # The key depends on the layer's place in the network, not on which others are chosen.
             layer_key = jax.random.fold_in(key, known.place(layer))
-            if (made := make(layer_key, layer, kernel)) is not None:
+            with kernels.known_axes():
+                made = make(layer_key, layer, kernel)
+            if made is not None:
                 new[layer] = _checked(made, layer, kernel)
         return kernels.put(params, new)
 
@@ -299,6 +337,9 @@ def unchanged() -> ParamsInitializer:
 
 def scaled(factor: float | Array, layers: Layers = None) -> ParamsInitializer:
     """Multiplies the kernels of some layers by a factor; None means all main layers."""
-    return fill_layers(
-        lambda key, layer, kernel: kernel * jnp.asarray(factor, kernel.dtype), layers
-    )
+    return fill_layers(lambda key, layer, kernel: _times(kernel, factor), layers)
+
+
+def _times(kernel: Array, factor: float | Array) -> Array:
+    wide = at_least_float32(kernel)
+    return (wide * jnp.asarray(factor, wide.dtype)).astype(kernel.dtype)

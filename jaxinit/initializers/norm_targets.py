@@ -9,10 +9,10 @@ et al. 2018, section 2).
 import math
 from collections.abc import Mapping
 
-import jax.numpy as jnp
+import jax
 from jaxtyping import Array
 
-from jaxinit import diagnostics, kernels, relative_norms
+from jaxinit import kernels, relative_norms
 from jaxinit import layers as network_layers
 from jaxinit.layers import Layer, Layers, LiveTaps, Network
 from jaxinit.signatures import Params, ParamsInitializer, PRNGKey
@@ -34,21 +34,28 @@ def at_relative_norm(
         layers: Which convolutions (see `Network.select`); None means all main layers, or those that
             `relative_norm` names.
         live: The taps whose norm counts (`Network.live_taps`): the others, which never meet data,
-            are scaled along. All where not given.
+            are scaled along. Where not given, those of the network if it was traced, else all; {}
+            for all in any case.
 
     Raises:
-        ValueError: A chosen layer that `relative_norm` does not name (when applied).
+        ValueError: A norm that is negative or not finite; a chosen layer that `relative_norm` does
+            not name (when applied).
 
     Example:
-        >>> import jax, jaxinit
+        >>> import jax.numpy as jnp
+        >>> import jaxinit
         >>> params = {"conv1": {"kernel": jnp.ones((7, 7, 3, 8))}}
         >>> init = jaxinit.chain(jaxinit.gabor(), at_relative_norm(3.0))
         >>> made = init(jax.random.key(0), params)["conv1"]["kernel"]
         >>> round(float(jnp.sum(made**2)), 3)  # 3² · 2 · 3 input channels
         54.0
     """
-    named = isinstance(relative_norm, Mapping)
-    layers = tuple(relative_norm) if named and layers is None else layers
+    given = relative_norm.values() if isinstance(relative_norm, Mapping) else [relative_norm]
+    for norm in given:
+        if not isinstance(norm, jax.Array) and not 0 <= norm < math.inf:
+            raise ValueError(f"relative_norm={norm} must be 0 or more: 1 is the default's")
+    if isinstance(relative_norm, Mapping) and layers is None:
+        layers = tuple(relative_norm)
 
     def wanted(layer: Layer) -> float | Array:
         if not isinstance(relative_norm, Mapping):
@@ -62,23 +69,21 @@ def at_relative_norm(
     def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
         del key
         known = network_layers.of(params, network)
-        norms = diagnostics.kernel_norms(params, layers, live, network=known)
+        chosen = known.select(layers)
+        counted = known.live_taps() if live is None else live
         new = {}
-        for name, norm in norms.items():
-            layer = known[name]
-            kernel = kernels.get(params, layer)
-            met = network_layers.live_part(kernel, layer, live)
+        for layer, kernel in zip(chosen, kernels.get_all(params, chosen), strict=True):
+            met = network_layers.live_part(kernel, layer, counted)
             share = math.prod(met.shape[:-2]) / math.prod(layer.size)
             target = wanted(layer) * relative_norms.default_norm(layer.shape) * math.sqrt(share)
-            factor = target / jnp.where(norm > 0, norm, 1)
-            new[layer] = kernel * factor.astype(kernel.dtype)
+            new[layer] = relative_norms.with_norm(kernel, target, met)
         return kernels.put(params, new)
 
     return init
 
 
 def for_step_size(
-    step: float | Mapping[str, float], layers: Layers = None, live: LiveTaps | None = None
+    step: float | Array | Mapping[str, float], layers: Layers = None, live: LiveTaps | None = None
 ) -> ParamsInitializer:
     """Scales kernels so that a step of SGD turns them `step` times as far as the default's.
 
@@ -96,14 +101,15 @@ def for_step_size(
         ValueError: A step that is not above 0.
 
     Example:
-        >>> import jax
+        >>> import jax.numpy as jnp
         >>> params = {"conv1": {"kernel": jnp.ones((3, 3, 2, 8))}}
         >>> made = for_step_size(4.0)(jax.random.key(0), params)["conv1"]["kernel"]
         >>> round(float(jnp.sum(made**2)), 3)  # half the norm, of 2 · 2 input channels
         1.0
     """
     steps = dict(step) if isinstance(step, Mapping) else {"": step}
-    if not all(0 < own < math.inf for own in steps.values()):
-        raise ValueError(f"step={step} must be above 0: 1 is the default's")
-    norms = {name: 1 / math.sqrt(own) for name, own in steps.items()}
+    for own in steps.values():
+        if not isinstance(own, jax.Array) and not 0 < own < math.inf:
+            raise ValueError(f"step={step} must be above 0: 1 is the default's")
+    norms = {name: own**-0.5 for name, own in steps.items()}
     return at_relative_norm(norms if isinstance(step, Mapping) else norms[""], layers, live)

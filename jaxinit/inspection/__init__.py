@@ -1,5 +1,7 @@
 """Looking at a start: one table and one figure for any tree of parameters or filter bank.
 
+Such as::
+
     print(jaxinit.inspection.examine(params, network=network))
 
 From a shell, `python -m jaxinit.inspection FILE` does the same for files.

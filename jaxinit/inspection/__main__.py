@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
+from jaxinit.banks import FilterBank
 from jaxinit.inspection import opening
 from jaxinit.inspection.examining import examine
 
@@ -64,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         start, network = opening.opened(options.file, options.layout)
         reference = None
+        if options.reference is not None and isinstance(start, FilterBank):
+            raise ValueError("--reference is for weights: a bank has no kernels to turn")
         if options.reference is not None:
             reference, _ = opening.opened(options.reference, options.layout)
         found = examine(start, network=network, reference=reference)

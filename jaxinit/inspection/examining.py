@@ -64,6 +64,10 @@ def examine(
         >>> round(row.relative_norm, 3), round(row.effective_step, 3), row.variance_entropy
         (2.121, 0.222, 0.0)
     """
+    if isinstance(start, str):
+        raise ValueError(
+            f"{start!r} is a text: give parameters, or a bank, such as by jaxinit.banks.named"
+        )
     if isinstance(start, FilterBank):
         if reference is not None:
             raise ValueError(
@@ -84,7 +88,8 @@ def _of_params(
     layers: Layers,
 ) -> Inspection:
     known = network_layers.of(params, network, shapes=False)
-    chosen = known.select(layers)
+    if not (chosen := known.select(layers)):
+        raise ValueError("layers= chooses none: there is nothing to look at")
     own_live = known.live_taps() if live is None else live
     angles: Mapping[str, Array] = {}
     if reference is not None:

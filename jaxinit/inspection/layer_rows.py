@@ -99,7 +99,7 @@ class Inspection:
             title: What the figure says; by default what kind of start it is.
 
         Returns:
-            A `matplotlib.figure.Figure`, of no window: `figure.savefig("start.png", dpi=150)`.
+            A `matplotlib.figure.Figure`, of no window; it has `savefig("start.png", dpi=150)`.
 
         Raises:
             ImportError: Matplotlib is not installed.

@@ -3,7 +3,7 @@
 Along an axis of n taps function k is s·cos(π·k·(2x + 1)/(2n)), x = 0 … n − 1, with s = √(1/n) for
 k = 0 and √(2/n) otherwise (Ahmed, Natarajan and Rao 1974); a slice is a product of one along each
 axis. Networks whose filters are learned combinations of these are those of Ulicny, Krylov and
-Dahyot (2018, "Harmonic networks: integrating spectral information into CNNs").
+Dahyot (2019, "Harmonic networks: integrating spectral information into CNNs").
 """
 
 import math

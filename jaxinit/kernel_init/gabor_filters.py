@@ -54,8 +54,9 @@ def gabor_kernel(
 def centred_gabor_kernel(relative_norm: float = 12.0) -> Initializer:
     """Makes kernels of Gabor filters that are centred and have a given norm; for `kernel_init=`.
 
-    Ranges are those of `gabor_kernel`, times √(h·w)/7 for σ and λ (λ is never below 2, beyond
-    which a wave cannot be told from a slower one), so that filters of every size look alike.
+    Ranges are those of `gabor_kernel`, times √(h·w)/7 for σ and for the upper end of λ, which is
+    2.5 or more. The lower end of λ is 2 for every size, beyond which a wave cannot be told from a
+    slower one; larger kernels so have finer waves, too.
 
     Args:
         relative_norm: Of the whole kernel, as a multiple of what He's initialisation with fan-out

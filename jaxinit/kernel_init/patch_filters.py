@@ -1,6 +1,7 @@
 """Filters fitted on patches of images: their whitening, and the centroids of their clusters."""
 
 import functools
+import math
 from collections.abc import Sequence
 
 import jax
@@ -11,6 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Num
 
 from jaxinit import kernels, kmeans, relative_norms
+from jaxinit.kernel_init import working_precision
 from jaxinit.signatures import Initializer, PRNGKey
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -65,7 +67,7 @@ def patch_whitening(
     def init(key: PRNGKey, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
         _check_shape(shape, images.shape, patches)
         fitted = _whitening(
-            key, images, tuple(shape), patches, epsilon=epsilon, dtype=_arithmetic(dtype)
+            key, images, tuple(shape), patches, epsilon=epsilon, dtype=working_precision.of(dtype)
         )
         return _finished(fitted, relative_norm, dtype)
 
@@ -122,7 +124,7 @@ def patch_kmeans(
         >>> kernel.shape, round(float(jnp.sum(kernel**2)), 3)
         ((3, 3, 3, 8), 6.0)
     """
-    if contrast < 0 or restarts < 1:
+    if not 0 <= contrast < math.inf or restarts < 1:
         raise ValueError(f"{contrast=} must not be negative, and {restarts=} must be 1 or more")
     images = _checked(images, (1, 2, 3), epsilon, patches)
 
@@ -137,7 +139,7 @@ def patch_kmeans(
             whitened=whitened,
             contrast=contrast,
             epsilon=epsilon,
-            dtype=_arithmetic(dtype),
+            dtype=working_precision.of(dtype),
         )
         return _finished(fitted, relative_norm, dtype)
 
@@ -151,13 +153,15 @@ def _checked(
     patches: int,
 ) -> Num[Array, "n h w c"]:
     """The images on the device, once they are such that something can be fitted on them."""
-    if images.ndim != 4 or not images.size:
+    if not hasattr(images, "ndim"):
+        images = np.asarray(images)
+    if images.ndim != 4 or not images.size or not jnp.issubdtype(images.dtype, jnp.number):
         raise ValueError(
             f"images of shape {images.shape} are not (number, height, width, channels), with at "
             "least one of each: give several images, channels last"
         )
-    if epsilon < 0 or patches < 1:
-        raise ValueError(f"{epsilon=} must not be negative, and {patches=} must be 1 or more")
+    if not 0 < epsilon < math.inf or patches < 1:
+        raise ValueError(f"{epsilon=} must be above 0, and {patches=} must be 1 or more")
     if not isinstance(images, jax.core.Tracer):
         values = np.asarray(images)
         if not np.isfinite(values).all():
@@ -192,12 +196,6 @@ def _check_shape(
             f"a kernel of shape {tuple(shape)} needs at least {needed} patches, but {patches} are "
             f"to be drawn of {there}: give more images or a larger patches="
         )
-
-
-def _arithmetic(dtype: DTypeLike) -> jnp.dtype:
-    """In which the fit is done: no less than float32."""
-    wide = jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32
-    return jax.dtypes.canonicalize_dtype(wide)
 
 
 def _finished(kernel: Array, relative_norm: float | None, dtype: DTypeLike) -> Array:

@@ -120,6 +120,8 @@ def gaussian_derivatives(
         width = _widths(width_key, size, outputs, sigma, wide)
         places = _places(size, wide)
         direction = jax.random.normal(direction_key, (len(size), outputs), wide)
+        # Along an axis of one tap there is nothing to derive.
+        direction = direction * jnp.asarray([[side > 1] for side in size], wide)
         direction = direction / jnp.linalg.norm(direction, axis=0, keepdims=True)
         along = jnp.matmul(places, direction, precision=jax.lax.Precision.HIGHEST) / width
         gaussian = _unit_sum(jnp.sum(places**2, axis=1, keepdims=True), width)

@@ -78,7 +78,7 @@ def orthogonal(scale: float = 1.0) -> Initializer:
     return _widened(jax.nn.initializers.orthogonal(scale))
 
 
-def delta_orthogonal(scale: float = 1.0) -> Initializer:
+def delta_orthogonal(scale: float = 1.0, groups: int = 1) -> Initializer:
     """Kernels that are an orthogonal matrix at the middle tap and zero elsewhere.
 
     A convolution that keeps the norm of its input (Xiao et al. 2018, "Dynamical isometry and a
@@ -88,16 +88,20 @@ def delta_orthogonal(scale: float = 1.0) -> Initializer:
 
     Args:
         scale: Every singular value of the matrix in × out.
+        groups: Of the convolution; the kernel's input channels are those of one group, each of
+            which has a matrix of its own.
 
     Raises:
-        ValueError: The kernel is not of 1 to 3 spatial axes, or has more input than output channels
-            (when called).
+        ValueError: `groups` is below 1 or, when called, does not divide the output channels; the
+            kernel is not of 1 to 3 spatial axes, or has more input than output channels.
 
     Example:
         >>> kernel = delta_orthogonal()(jax.random.key(0), (3, 3, 2, 8))
         >>> bool(jnp.allclose(kernel[1, 1] @ kernel[1, 1].T, jnp.eye(2), atol=1e-5))
         True
     """
+    if groups < 1:
+        raise ValueError(f"groups={groups} must be 1 or more")
     made = _widened(jax.nn.initializers.delta_orthogonal(scale))
 
     def init(
@@ -108,13 +112,22 @@ def delta_orthogonal(scale: float = 1.0) -> Initializer:
                 f"delta_orthogonal cannot make a kernel of shape {tuple(shape)}: it needs 1 to 3 "
                 "spatial axes, then input and output channels"
             )
-        if shape[-2] > shape[-1]:
+        if shape[-1] % groups:
             raise ValueError(
-                f"delta_orthogonal cannot make a kernel of {shape[-2]} input and {shape[-1]} "
+                f"a kernel of {shape[-1]} output channels cannot be split into {groups} groups: "
+                "give the convolution's feature groups as groups="
+            )
+        own = (*shape[:-1], shape[-1] // groups)
+        if own[-2] > own[-1]:
+            raise ValueError(
+                f"delta_orthogonal cannot make a kernel of {own[-2]} input and {own[-1]} "
                 "output channels: an input keeps its norm only in as many channels or more, so "
                 "choose layers that have them, or orthogonal()"
             )
-        return made(key, tuple(shape), dtype)
+        if groups == 1:
+            return made(key, own, dtype)
+        keys = jax.random.split(key, groups)
+        return jnp.concatenate([made(one, own, dtype) for one in keys], axis=-1)
 
     return init
 

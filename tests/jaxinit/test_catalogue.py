@@ -1,6 +1,7 @@
 """Every initialiser can be asked for by name, and keeps to the layers that it is told."""
 
 import inspect
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -79,7 +80,7 @@ def test_nothing_that_the_library_starts_from_is_missing():
         "from_bank",
     }
     composing |= {"mix", "only", "per_layer", "run", "scaled", "unchanged"}
-    same = {"default", "gabor", "recommended", "clustered_kernel"}  # under other names
+    same = {"Chain", "default", "gabor", "recommended", "clustered_kernel"}  # under other names
     assert set(initializers.__all__) - composing - same <= known
     assert {"torchvision", "gabor"} <= set(catalogue.names())
 
@@ -115,3 +116,52 @@ def test_every_entry_says_where_it_was_described(name):
     assert entry.source
     assert "layers" not in entry.options
     assert set(entry.options) <= set(inspect.signature(entry.makes).parameters)
+
+
+def grouped(params, images):
+    return jax.lax.conv_general_dilated(
+        images,
+        params["w"],
+        (1, 1),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=4,
+    )
+
+
+def test_starts_know_the_groups_of_their_layers():
+    """An identity of each group, and an orthogonal matrix each: both keep an input's norm."""
+    params = {"w": jnp.zeros((3, 3, 2, 8))}
+    images = jax.random.normal(KEY, (2, 5, 5, 8))
+    network = jaxinit.trace(grouped, params, images)
+    made = jaxinit.start("dirac")(KEY, params, network=network)
+    np.testing.assert_array_equal(grouped(made, images), images)
+    made = jaxinit.start("delta_orthogonal")(KEY, params, network=network)
+    out = grouped(made, images)
+    np.testing.assert_allclose(
+        jnp.linalg.norm(out, axis=-1), jnp.linalg.norm(images, axis=-1), 1e-5
+    )
+    for group in range(4):
+        before, after = images[..., 2 * group :][..., :2], out[..., 2 * group :][..., :2]
+        np.testing.assert_allclose(jnp.sum(after**2), jnp.sum(before**2), rtol=1e-5)
+
+
+def test_the_axes_of_a_traced_network_are_not_doubted():
+    params = {"w": jnp.zeros((4, 4, 3, 3))}
+
+    def apply(params, x):
+        return jax.lax.conv_general_dilated(
+            x, params["w"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    network = jaxinit.trace(apply, params, jnp.zeros((1, 8, 8, 3)))
+    for name in ("smooth", "dct", "closed_form", "gabor"):
+        assert np.any(jaxinit.start(name)(KEY, params, network=network)["w"])
+    with pytest.raises(ValueError, match="looks like"):
+        catalogue.kernel("dct")(KEY, (4, 4, 3, 3))
+
+
+def test_what_initialisers_need_is_one_of_few():
+    with pytest.raises(ValueError, match="needs='image' is not known: choose one of nothing"):
+        catalogue.names(cast(Any, "image"))
+    assert catalogue.get("colour_gabor").defaults["relative_norm"] == 12.0

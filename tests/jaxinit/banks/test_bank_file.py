@@ -112,6 +112,9 @@ def damage(content: bytes, kind: str) -> bytes:
         arrays["sizes/conv1"] = arrays["sizes/conv1"] + np.float32(1)
     elif kind == "another word":
         metadata["distance"] = "fourier"
+    elif kind == "an earlier version, changed":
+        metadata["version"], metadata["clusters"] = 3, 3
+        arrays["sizes/conv1"] = arrays["sizes/conv1"] + np.float32(1)
     elif kind == "no checksum":
         del metadata["checksum"]
     elif kind not in ("foreign", "not JSON"):  # found by what it is
@@ -125,6 +128,7 @@ def damage(content: bytes, kind: str) -> bytes:
 DAMAGES = ["truncated", "empty", "text", "flipped", "array", "pickle", "foreign", "other format"]
 DAMAGES += ["no layer", "shape", "not finite", "no members", "too few members said", "not JSON"]
 DAMAGES += ["another number", "another word", "no checksum"]
+DAMAGES += ["an earlier version, changed"]
 
 
 @pytest.mark.parametrize("kind", DAMAGES)

@@ -12,6 +12,7 @@ import pytest
 
 import jaxinit
 from jaxinit import banks
+from jaxinit import layers as network_layers
 from jaxinit.banks import bank_file, shipped
 from jaxinit.models import registry
 from tests import small
@@ -57,9 +58,11 @@ def test_a_card_has_the_norms_that_layers_are_drawn_with(name):
     assert list(card.norms) == list(bank.kernel_sizes) == [
         own for own in network.names if own in card.norms
     ]  # fmt: skip
-    for layer in (*card.norms,)[:3]:
+    for layer in [*card.norms][:2] + [*card.norms][-1:]:
         kernel = np.asarray(banks.draw(jax.random.key(0), bank, layer, network[layer].shape))
-        drawn = np.sqrt((kernel**2).sum() / (2 * kernel.shape[2]))
+        met = network_layers.live_part(kernel, network[layer], network.live_taps())
+        share = met[..., 0, 0].size / kernel[..., 0, 0].size
+        drawn = np.sqrt((met**2).sum() / (2 * kernel.shape[2] * share))
         assert drawn == pytest.approx(card.norms[layer], rel=0.1)
 
 
@@ -103,3 +106,10 @@ def test_cards_are_files_that_can_be_read_without_the_library(name):
     text = (Path(str(shipped._folder())) / f"{name}.json").read_text(encoding="utf-8")
     assert json.loads(text)["name"] == name
     assert text.count("\n") > 10
+
+
+def test_a_card_cannot_be_changed_for_others():
+    norms = banks.available()[NAMES[0]].norms
+    assert isinstance(norms, dict)
+    norms["conv1"] = 0.0
+    assert banks.available()[NAMES[0]].norms["conv1"] > 0

@@ -151,3 +151,44 @@ def test_what_cannot_be_composed_gets_a_sentence():
         initializers.only(initializers.unchanged(), 1, paths="fc/*")
     with pytest.raises(ValueError, match=r"no leaf has a path like 'head/\*'"):
         initializers.only(initializers.unchanged(), paths="head/*")(KEY, PARAMS)
+
+
+def test_what_is_drawn_must_be_like_what_was_given():
+    def cut(key, params):
+        del key
+        return jax.tree.map(lambda leaf: leaf[..., :2], params)
+
+    def halved(key, params):
+        del key
+        return jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16) / 2, params)
+
+    with pytest.raises(
+        ValueError, match=r"the initialiser made shape \(7, 7, 3, 2\) for layer conv1"
+    ):
+        initializers.mix(cut, initializers.unchanged(), 0.5, 1)(KEY, PARAMS)
+    with pytest.raises(ValueError, match="for layer conv1"):
+        initializers.only(cut, 1)(KEY, PARAMS)
+    with pytest.raises(ValueError, match="changes the shape of fc/kernel"):
+        initializers.only(cut, paths="fc/kernel")(KEY, PARAMS)
+    with pytest.raises(ValueError, match="changes the shape of bn1/bias, or leaves it out"):
+        initializers.only(lambda key, params: {}, paths="bn1/bias")(KEY, PARAMS)
+    with pytest.raises(ValueError, match="does not return a tree like"):
+        initializers.only(lambda key, params: {}, 1)(KEY, PARAMS)
+    for drawn in (
+        initializers.only(halved, paths="fc/*")(KEY, PARAMS)["fc"]["kernel"],
+        initializers.mix(halved, halved, 0.5, 1)(KEY, PARAMS)["conv1"]["kernel"],
+    ):
+        assert drawn.dtype == jnp.float32
+
+
+def test_initialisers_may_take_whatever_they_are_given():
+    def doubled(key, params, **unused):
+        del key, unused
+        return jax.tree.map(lambda leaf: 2 * leaf, params)
+
+    drawn = initializers.chain(doubled, initializers.unchanged())(KEY, PARAMS)
+    assert same(drawn["fc"]["bias"], 2 * PARAMS["fc"]["bias"])
+    zeros = initializers.per_layer(lambda *given, **unused: jnp.zeros(given[1]), 1)
+    assert not np.any(zeros(KEY, PARAMS)["conv1"]["kernel"])
+    with pytest.raises(ValueError, match="which are functions, not int"):
+        initializers.chain(3)

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+import jaxinit
 from jaxinit import banks, diagnostics, initializers
 from tests import small
 
@@ -103,3 +104,41 @@ def test_a_step_that_cannot_be_is_refused():
     for step in (0.0, -1.0, float("inf"), {"conv1": float("nan")}):
         with pytest.raises(ValueError, match="must be above 0"):
             initializers.for_step_size(step)
+
+
+def test_a_traced_network_says_which_taps_count():
+    """As `examine` has it: a layer of one live tap in nine gets a ninth of the square."""
+    params = {"w": jax.random.normal(KEY, (3, 3, 4, 4))}
+
+    def apply(params, x):
+        return jax.lax.conv_general_dilated(
+            x, params["w"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    network = jaxinit.trace(apply, params, jnp.zeros((1, 1, 1, 4)))
+    made = initializers.at_relative_norm(2.0)(KEY, params, network=network)
+    assert jaxinit.examine(made, network=network).rows[0].relative_norm == pytest.approx(2.0)
+    everything = initializers.at_relative_norm(2.0, live={})(KEY, params, network=network)
+    assert float(jnp.linalg.norm(everything["w"].ravel())) == pytest.approx(2 * 8**0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [(5e-7, jnp.float16), (3e4, jnp.float16), (1e-30, jnp.float32), (1e30, jnp.bfloat16)],
+)
+def test_norms_are_reached_from_any_scale(value, dtype):
+    params = {"conv1": {"kernel": jnp.full((3, 3, 64, 64), value, dtype)}}
+    made = initializers.at_relative_norm(1.0)(KEY, params)["conv1"]["kernel"]
+    assert made.dtype == dtype
+    norm = np.linalg.norm(np.asarray(made, np.float64))
+    assert norm == pytest.approx(np.sqrt(2 * 64), rel=5e-3)
+
+
+def test_norms_may_be_traced_but_not_negative(params):
+    doubled = jax.jit(lambda norm: initializers.at_relative_norm(norm, 1)(KEY, params))
+    assert norms(doubled(2.0))["conv1"] == pytest.approx(2 * np.sqrt(6), rel=1e-5)
+    slower = jax.jit(lambda step: initializers.for_step_size(step, 1)(KEY, params))
+    assert norms(slower(0.25))["conv1"] == pytest.approx(2 * np.sqrt(6), rel=1e-5)
+    for norm in (-1.0, float("nan"), {"conv1": float("inf")}):
+        with pytest.raises(ValueError, match="must be 0 or more"):
+            initializers.at_relative_norm(norm)

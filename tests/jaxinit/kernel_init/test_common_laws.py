@@ -37,7 +37,7 @@ OWN = {
     "dirac": kernel_init.dirac(),
 }
 MADE = {**OWN, **{name: make(1.5) for name, make in SCALED.items()}}
-PLANE = {"gabor_kernel", "centred_gabor_kernel", "colour_gabor"}  # of two spatial axes alone
+PLANE = ("gabor_kernel", "centred_gabor_kernel", "colour_gabor")  # of two spatial axes alone
 SPREAD = ("difference_of_gaussians", "gaussian_derivatives")  # need several taps
 SHAPES = [
     (3, 3, 4, 8), (4, 6, 1, 5), (1, 1, 3, 4), (5, 2, 4), (3, 4, 3, 1, 2),
@@ -56,7 +56,8 @@ def fits(name, shape):
 
 
 def test_all_that_is_offered_is_tested_here():
-    assert {name.partition(",")[0] for name in MADE} == set(kernel_init.__all__)
+    fitted = {"patch_kmeans", "patch_whitening"}  # which need images of the kernel's channels
+    assert {name.partition(",")[0] for name in MADE} == set(kernel_init.__all__) - fitted
 
 
 @pytest.mark.parametrize("name", MADE)
