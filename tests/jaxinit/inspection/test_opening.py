@@ -142,7 +142,7 @@ def test_the_command_prints_the_table_and_draws_the_figure(files, capsys, tmp_pa
         (["one.npz", "--reference", "none.npz"], "does not exist"),
         (["one.npz", "--reference", "few.npz"], "the reference has no layer b"),
         (["one.npz", "--reference", "bank.npz"], "not a bank"),
-        (["bank.npz", "--reference", "one.npz"], "a bank has slices"),
+        (["bank.npz", "--reference", "one.npz"], "a bank has no kernels to turn"),
         (["one.npz", "--figure", "none/a.png"], "cannot be written"),
         (["one.npz", "--figure", "a.what"], "what"),
         (["one.npz", "--layout", "IOHW"], "invalid choice"),
