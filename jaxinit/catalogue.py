@@ -126,8 +126,11 @@ _ENTRIES = (
 _BY_NAME = {entry.name: entry for entry in _ENTRIES}
 
 
-def names(needs: Needs | None = None) -> tuple[str, ...]:
+def names(needs: str | None = None) -> tuple[str, ...]:
     """The names of all initialisers, or of those that are made from the same.
+
+    Args:
+        needs: One of `Needs`.
 
     Raises:
         ValueError: Nothing is made from that.
