@@ -19,7 +19,7 @@ from jaxinit.signatures import Params, ParamsInitializer, PRNGKey
 
 
 def at_relative_norm(
-    relative_norm: float | Array | Mapping[str, float],
+    relative_norm: float | Array | Mapping[str, float | Array],
     layers: Layers = None,
     live: LiveTaps | None = None,
 ) -> ParamsInitializer:
@@ -83,7 +83,9 @@ def at_relative_norm(
 
 
 def for_step_size(
-    step: float | Array | Mapping[str, float], layers: Layers = None, live: LiveTaps | None = None
+    step: float | Array | Mapping[str, float | Array],
+    layers: Layers = None,
+    live: LiveTaps | None = None,
 ) -> ParamsInitializer:
     """Scales kernels so that a step of SGD turns them `step` times as far as the default's.
 
