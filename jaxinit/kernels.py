@@ -244,8 +244,14 @@ def _view(leaf: Any, layer: Stored) -> Array:
             "call this under jax.eval_shape"
         )
     array = gathered(leaf if isinstance(leaf, jax.Array) else jnp.asarray(np.asarray(leaf)))
-    for step in layer.view:
-        array = step.apply(array)
+    try:
+        for step in layer.view:
+            array = step.apply(array)
+    except (ValueError, TypeError, IndexError):
+        raise ValueError(
+            f"{'/'.join(map(str, layer.path or ()))} has the shape {tuple(leaf.shape)}, not that "
+            "which the network was traced with: give the tree that was traced"
+        ) from None
     return array
 
 

@@ -12,9 +12,14 @@ from jaxtyping import Array, Float
 from jaxinit.models.modules import at_least_float32
 
 
-def default_norm(shape: Sequence[int]) -> float:
-    """The norm that a kernel of this shape (spatial …, i, o) has in the default start: √(2·i)."""
-    return (2.0 * shape[-2]) ** 0.5
+def default_norm(shape: Sequence[int], share: float = 1.0) -> float:
+    """The norm that a kernel of this shape (spatial …, i, o) has in the default start: √(2·i).
+
+    Args:
+        shape: Of the kernel.
+        share: Of its taps, those that count: √(2·i·share).
+    """
+    return (2.0 * shape[-2]) ** 0.5 * share**0.5
 
 
 def at_relative_norm(

@@ -124,7 +124,7 @@ def _drawn(drawn: Params, chosen: Sequence[Layer], before: Sequence[Array]) -> d
     """What an initialiser made of the kernels of some layers, each of the shape that it had."""
     try:
         made = kernels.get_all(drawn, chosen)
-    except (ValueError, TypeError, IndexError):  # a view of a leaf of another rank
+    except ValueError:
         raise ValueError(
             "the initialiser does not return a tree like the one that it is given"
         ) from None

@@ -102,7 +102,7 @@ def source_kernel(source: Params, layer: Layer, whose: str) -> Array:
     """
     try:
         return kernels.get(source, layer)
-    except (ValueError, TypeError, IndexError):  # of JAX, where a view does not fit the leaf
+    except ValueError:
         raise ValueError(
             f"{whose} has no layer {layer.name}: give one of the same architecture, or other layers"
         ) from None

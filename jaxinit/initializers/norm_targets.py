@@ -75,7 +75,7 @@ def at_relative_norm(
         for layer, kernel in zip(chosen, kernels.get_all(params, chosen), strict=True):
             met = network_layers.live_part(kernel, layer, counted)
             share = math.prod(met.shape[:-2]) / math.prod(layer.size)
-            target = wanted(layer) * relative_norms.default_norm(layer.shape) * math.sqrt(share)
+            target = wanted(layer) * relative_norms.default_norm(layer.shape, share)
             new[layer] = relative_norms.with_norm(kernel, target, met)
         return kernels.put(params, new)
 

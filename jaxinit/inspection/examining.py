@@ -114,7 +114,7 @@ def _check_reference(params: Params, reference: Params, chosen: tuple[Layer, ...
         own = kernels.get(params, layer)
         try:
             theirs = kernels.get(reference, layer)
-        except (ValueError, TypeError, IndexError):  # views of a leaf of another rank
+        except ValueError:
             theirs = None
         if theirs is None or own.shape != theirs.shape:
             other = "" if theirs is None else f" of the shape {own.shape}, but {theirs.shape}"
@@ -219,7 +219,7 @@ def _row(
     norm, relative, slices = float(found.norm), None, math.inf
     if len(shape) > axes:
         slices = math.prod(shape[axes:])
-        default = relative_norms.default_norm(shape) * math.sqrt(measured / taps)
+        default = relative_norms.default_norm(shape, measured / taps)
         relative = norm * math.sqrt(slices) / default if default else math.nan
     return LayerRow(
         name=name,

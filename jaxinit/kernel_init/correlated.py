@@ -10,10 +10,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxinit import kernels, relative_norms
-from jaxinit.kernel_init import working_precision
+from jaxinit.kernel_init import filter_scale, working_precision
 from jaxinit.signatures import Initializer, PRNGKey
-
-_SIZE = 7  # of the kernel that variances of `closed_form_covariance` are given for
 
 
 def smooth(relative_norm: float = 1.0, length: float = 1.0) -> Initializer:
@@ -112,8 +110,7 @@ def closed_form_covariance(
         kernels.check_channels_last(shape, rank=None)
         *size, inputs, outputs = shape
         wide = working_precision.of(dtype)
-        long = [side for side in size if side > 1]
-        scale = math.prod(long) ** (1 / len(long)) / _SIZE if long else 1.0
+        scale = filter_scale.of(size)
         root = jnp.asarray(_root(covariance(size, sigma * scale**2)), wide)
         normal = jax.random.normal(key, (inputs * outputs, len(root)), wide)
         slices = jnp.matmul(normal, root, precision=jax.lax.Precision.HIGHEST)

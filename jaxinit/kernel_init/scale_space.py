@@ -14,10 +14,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxinit import kernels, relative_norms
-from jaxinit.kernel_init import colour_directions, working_precision
+from jaxinit.kernel_init import colour_directions, filter_scale, working_precision
 from jaxinit.signatures import Initializer, PRNGKey
 
-_SIZE = 7  # of the kernel that widths are given for
 _RATIO = 1.6  # of the surround's width to the centre's
 
 
@@ -169,8 +168,7 @@ def _widths(
     sigma: tuple[float, float],
     dtype: DTypeLike,
 ) -> Float[Array, "1 o"]:
-    long = [side for side in size if side > 1]
-    scale = math.prod(long) ** (1 / len(long)) / _SIZE
+    scale = filter_scale.of(size)
     low, high = sigma
     return jax.random.uniform(key, (1, outputs), dtype, low * scale, high * scale)
 

@@ -12,6 +12,7 @@ import jaxinit
 from jaxinit import activations
 from jaxinit.models import resnet
 from tests import small
+from tests.jaxinit.outputs_by_flax import captured
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 KEY = jax.random.key(0)
@@ -29,22 +30,6 @@ class Plain(linen.Module):
         x = linen.jit(linen.Conv)(6, (3, 3), strides=2, name="strided")(x)
         x = linen.Conv(4, (1, 1), name="mixing")(x)
         return linen.Dense(3)(x.mean((1, 2)))
-
-
-def captured(module, variables, *args, **kwargs):
-    """The outputs of a Flax module's convolutions, by Flax."""
-    _, state = module.apply(
-        variables,
-        *args,
-        **kwargs,
-        capture_intermediates=lambda own, _: isinstance(own, linen.Conv | resnet.Conv),
-        mutable=["intermediates", "batch_stats"],
-    )
-    found = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state["intermediates"]):
-        names = [key.key for key in path if hasattr(key, "key")]
-        found["/".join(names[:-1])] = np.asarray(leaf, np.float64)
-    return found
 
 
 def agree(found, outputs):

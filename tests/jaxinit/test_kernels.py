@@ -131,3 +131,11 @@ def test_two_leaves_of_one_path_are_refused():
     tree = {"conv": Twins(jnp.zeros((3, 3, 1, 1)), jnp.ones((3, 3, 1, 1)))}
     with pytest.raises(ValueError, match="two leaves of the tree have the path 'conv/a': rename"):
         kernels.put(tree, {Place(("conv", "a"), ()): jnp.ones((3, 3, 1, 1))})
+
+
+def test_a_leaf_of_another_rank_than_was_traced_gets_a_sentence():
+    transposed = kernels.Place(("w",), (kernels.Transpose((2, 3, 1, 0)),))
+    part = kernels.Place(("w",), (kernels.Part((0, 0), (1, 1), (1, 1)),))
+    for place in (transposed, part):
+        with pytest.raises(ValueError, match=r"w has the shape \(3,\), not that which"):
+            kernels.get({"w": jnp.ones(3)}, place)

@@ -12,6 +12,7 @@ from flax import linen
 import jaxinit
 from jaxinit import initializers
 from jaxinit.models import resnet
+from tests.jaxinit import outputs_by_flax
 from tests.jaxinit.initializers.comparing import changed_layers, same
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -33,17 +34,8 @@ class Deep(linen.Module):
 
 def captured(module, variables, *args, **kwargs):
     """The variance of each convolution's output, by Flax."""
-    _, state = module.apply(
-        variables,
-        *args,
-        **kwargs,
-        capture_intermediates=lambda own, _: isinstance(own, linen.Conv | resnet.Conv),
-        mutable=["intermediates", "batch_stats"],
-    )
-    return {
-        "/".join(key.key for key in path[:-2]): float(np.var(np.asarray(leaf, np.float64)))
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state["intermediates"])
-    }
+    outputs = outputs_by_flax.captured(module, variables, *args, **kwargs)
+    return {name: float(np.var(output)) for name, output in outputs.items()}
 
 
 @pytest.fixture(scope="module")
