@@ -96,12 +96,17 @@ def plan(
     """
     store.check_writable(Path(settings.evaluation.output))
     dataset = source_data = sets.load_data(settings.data)
-    if not settings.evaluation.whole:
-        check_pairs(settings.evaluation.pairs, dataset)
-    if settings.sources.source_dataset not in (None, dataset.name):
+    if settings.sources.source_dataset not in (None, settings.data.dataset):
         source_data = sets.load_data(
             dataclasses.replace(settings.data, dataset=settings.sources.source_dataset)
         )
+    settings = dataclasses.replace(
+        settings,
+        evaluation=settings.evaluation.fitted(dataset),
+        sources=settings.sources.fitted(source_data),
+    )
+    if not settings.evaluation.whole:
+        check_pairs(settings.evaluation.pairs, dataset)
     made_of = Ingredients(
         source_data,
         settings.training,
@@ -112,6 +117,8 @@ def plan(
         progress=progress,
     )
     question = ask(settings, made_of)
+    if any(authors.names_sources(variant.settings) for variant in question.variants):
+        made_of.check_apart(settings.evaluation)
     trained = (dataset, settings.training, settings.evaluation, progress)
     return Plan(
         question,
@@ -154,7 +161,7 @@ def describe(settings: Experiment, records: Sequence[RunRecord], dataset: Datase
     """Says what the runs have in common: data, tasks, protocol, sources, device."""
     evaluation = settings.evaluation
     tasks = _count(len({record.task for record in records}), "pair")
-    images = len(dataset.train_labels) // len(dataset.superclass)
+    images = sets.images_per_class(dataset.train_labels)
     return (
         f"{dataset.title}, {images} training images a class: "
         f"{'all classes' if evaluation.whole else tasks} × "
