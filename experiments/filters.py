@@ -23,7 +23,7 @@ from experiments.data.sets import Dataset
 from experiments.records import files, former
 from experiments.reporting import charts, pictures
 from experiments.runs import protocol, runner
-from experiments.runs.protocol import Run
+from experiments.runs.protocol import PresetCount, Run
 from experiments.runs.sources import Sources
 from experiments.study import conduct, presets
 from experiments.study.clustering import Clustering

@@ -13,6 +13,7 @@ from experiments.cli.options import check
 from experiments.data import held_out, image_files, splits
 from experiments.data.splits import Part, Splits
 
+_FEW = 4  # channels; more at the end, after few, are taken for a width
 _TRAIN = (
     *(("train_images", "train_labels"), ("x_train", "y_train")),
     *(("images", "labels"), ("x", "y")),
@@ -101,7 +102,7 @@ def _checked(
         "height × width of grey images",
     )
     check(
-        images.ndim == 3 or images.shape[1] not in (1, 3, 4) or images.shape[3] in (1, 3, 4),
+        images.ndim == 3 or images.shape[1] not in (1, 3, 4) or images.shape[3] <= _FEW,
         f"{named} has the shape {_text(images, 0)}, with channels before height and width: put "
         "them last",
     )

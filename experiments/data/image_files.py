@@ -43,7 +43,9 @@ def header(source: Path | bytes) -> Header:
     """
     try:
         with _opened(source) as image:
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1)
+            # Asked of a PNG, Pillow would decode it to look for EXIF behind its pixels.
+            has_exif = image.format != "PNG" or "exif" in image.info
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) if has_exif else 1
             width, height = image.size
             mode, transparent = image.mode, image.mode in _TRANSPARENT or _has_key(image)
             several = bool(getattr(image, "is_animated", False)) and image.format != "MPO"

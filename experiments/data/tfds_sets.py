@@ -234,8 +234,8 @@ def _features(name: str, info: Any) -> _Features:
     label = label if label in labels else labels[0] if len(labels) == 1 else None
     if image is None or label is None:
         raise UserError(
-            f"{name} has the features {', '.join(features) or 'none'}, of which not one is an "
-            "image and one its class: choose a data set for the classification of images"
+            f"{name} has the features {', '.join(sorted(features)) or 'none'}, of which not one is "
+            "an image and one its class: choose a data set for the classification of images"
         )
     channels = features[image].shape[-1]
     return _Features(image, label, channels, tuple(features[label].names))

@@ -1,10 +1,11 @@
 """From a question to its files: what every experiment does with the variants that it names."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.cli.options import check
 from experiments.cli.progress import Progress
 from experiments.data import sets
 from experiments.data.sets import Dataset
@@ -75,6 +76,18 @@ class Plan(NamedTuple):
         return [*written, self.runner.folder / "runs", self.made_of.folder]
 
 
+# Starts that fit only networks whose images have as many channels as the source models'.
+_WHOLE = {"pretrained", "whole_filters", "aligned"}
+
+
+def _kinds(settings: Mapping[str, Any]) -> Iterator[str]:
+    """The kinds of all starts that a start is made of."""
+    yield settings.get("kind", "")
+    for value in settings.values():
+        if isinstance(value, Mapping):
+            yield from _kinds(value)
+
+
 def _nothing(settings: Any, made_of: Ingredients) -> Question:
     del settings, made_of
     return Question([], [])
@@ -119,6 +132,13 @@ def plan(
     question = ask(settings, made_of)
     if any(authors.names_sources(variant.settings) for variant in question.variants):
         made_of.check_apart(settings.evaluation)
+    theirs, ours = (one.train_images.shape[-1] for one in (source_data, dataset))
+    whole = [v.label for v in question.variants if _WHOLE & set(_kinds(v.settings))]
+    check(
+        theirs == ours or not whole,
+        f"{'; '.join(whole[:1])} takes whole filters of source models, of {theirs} channels, where the "
+        f"images have {ours}: leave it out, or give a --source-dataset of as many channels",
+    )
     trained = (dataset, settings.training, settings.evaluation, progress)
     return Plan(
         question,
