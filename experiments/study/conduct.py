@@ -136,8 +136,8 @@ def plan(
     whole = [v.label for v in question.variants if _WHOLE & set(_kinds(v.settings))]
     check(
         theirs == ours or not whole,
-        f"{'; '.join(whole[:1])} takes whole filters of source models, of {theirs} channels, where the "
-        f"images have {ours}: leave it out, or give a --source-dataset of as many channels",
+        f"{'; '.join(whole[:1])} takes whole filters of source models, of {theirs} channels, where "
+        f"the images have {ours}: leave it out, or give a --source-dataset of as many channels",
     )
     trained = (dataset, settings.training, settings.evaluation, progress)
     return Plan(

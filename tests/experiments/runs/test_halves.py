@@ -59,9 +59,7 @@ def test_pairs_of_presets_mean_those_of_the_data():
 
 def test_too_few_groups_get_a_sentence():
     for count in (2, 1):
-        with pytest.raises(
-            UserError, match="too few to compare on pairs of half of them: say"
-        ):
+        with pytest.raises(UserError, match="too few to compare on pairs of half of them: say"):
             Evaluation().fitted(of_groups(count))
     assert Evaluation(whole=True).fitted(of_groups(2)).whole
     with pytest.raises(UserError, match="3 classes in 3 groups, too few for source models"):
