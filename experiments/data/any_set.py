@@ -34,6 +34,9 @@ NAMES = ("procedural", *KINDS)
 _NO_GROUPS = np.zeros(0, np.int32)  # in the cache, which knows none
 
 
+Stream = Literal["auto", "always", "never"]
+
+
 class Named(NamedTuple):
     """What the name of a data set stands for."""
 
@@ -45,7 +48,7 @@ class Named(NamedTuple):
         """The name in records: ASCII, and no path."""
         if self.form in ("known", "tfds"):
             return _plain(self.name) if self.form == "tfds" else self.name
-        path = Path(self.name).expanduser().resolve()
+        path = Path(os.path.abspath(Path(self.name).expanduser()))
         own = path.stem if self.form == "npz" else path.name
         return f"{self.form}-{_plain(own)}".rstrip("-")
 
@@ -131,14 +134,14 @@ def _first(labels: np.ndarray, most: int) -> np.ndarray:
 
 
 def decode(
-    found: Splits, cache_roots: Sequence[Path], *, stream: bool
+    found: Splits, cache_roots: Sequence[Path], *, stream: Stream
 ) -> tuple[ImageRows, ImageRows]:
     """Decodes the images of both parts, or leaves them encoded where they take too much memory.
 
     Args:
         found: The parts.
         cache_roots: Folders for decoded arrays, of which the first that can be written to is used.
-        stream: Leave them encoded anyway.
+        stream: Whether they stay encoded: always, never, or where they take more than `IN_MEMORY`.
 
     Returns:
         The training and the test images.
@@ -150,7 +153,7 @@ def decode(
     size = sum(math.prod(one.shape) for one in (train, test))
     if not isinstance(train, DecodedRows) or not isinstance(test, DecodedRows):
         return train, test
-    if stream or size > IN_MEMORY:
+    if stream == "always" or (stream == "auto" and size > IN_MEMORY):
         return train, test
     places = [root / f"decoded-{_key(train, test)}" for root in cache_roots]
     for place in places:

@@ -186,6 +186,6 @@ def conversions(headers: Mapping[str, Header], channels: int) -> list[str]:
     return [f"{', '.join(said)} {'was' if only_one else 'were'} converted"]
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str], most: int = _NAMED) -> str:
     """The first few names."""
-    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")

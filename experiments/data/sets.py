@@ -18,9 +18,9 @@ from jaxtyping import Int32
 from experiments.cli.errors import UserError, exit_status
 from experiments.cli.options import Count, Settings, check, parse_one
 from experiments.cli.progress import say
-from experiments.data import any_set, arrays_in_npz, class_groups, stored, tfds_sets
+from experiments.data import any_set, arrays_in_npz, class_groups, decoded, stored, tfds_sets
 from experiments.data.any_set import NAMES as NAMES
-from experiments.data.any_set import Named
+from experiments.data.any_set import Named, Stream
 from experiments.data.image_rows import ImageRows
 from experiments.data.kinds import KINDS
 from experiments.data.moments import channel_moments
@@ -28,7 +28,7 @@ from experiments.data.stored import Arrays
 from experiments.records.files import JSON
 
 Seed = Annotated[int, Ge(0)]
-_LISTED = 20  # groups that a description lists
+_LISTED, _USUAL = 20, 5  # groups that a description lists, and classes of each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +55,10 @@ class Data(Settings):
     group_seed: Seed = 0
     # decides which fifth of each class is held out where a data set has no test images
     split_seed: Seed = 0
-    # decode images whenever they are asked for, as is done anyway where all would take 4 GiB
-    stream: bool = False
+    # read the images from where they are while training, as large sets need: auto is where they
+    # would not fit the device, or all of them decoded would take more than 4 GiB; it changes no
+    # result
+    stream: Stream = "auto"
 
 
 class Dataset(NamedTuple):
@@ -72,6 +74,7 @@ class Dataset(NamedTuple):
     mean: tuple[float, ...]  # of each channel, of values in [0, 1]
     std: tuple[float, ...]
     fingerprint: str  # identifies the arrays
+    stream: str = "auto"  # whether training reads the images as it needs them, as `Data.stream`
     recorded: Mapping[str, JSON] = {}  # what else decides numbers
     classes: tuple[str, ...] = ()  # their names, if they are known
     notes: tuple[str, ...] = ()  # lines to be said: what was converted or left out
@@ -88,7 +91,7 @@ def load(
     group_classes: int | None = None,
     group_seed: int = 0,
     split_seed: int = 0,
-    stream: bool = False,
+    stream: Stream = "auto",
 ) -> Dataset:
     """Loads a data set and checks it.
 
@@ -105,7 +108,8 @@ def load(
             given.
         group_seed: Of the groups.
         split_seed: Of the part that is held out where there are no test images.
-        stream: Leave encoded images encoded, whatever they take.
+        stream: Whether encoded images of files that nobody knows stay so: always, never, or where
+            all of them would take more than `any_set.IN_MEMORY`.
 
     Raises:
         UserError: An unknown name; a data set that is missing, damaged, or cannot be used.
@@ -160,7 +164,7 @@ def _load_any(
     side: int | None,
     seeds: tuple[int, int | None, int],
     *,
-    stream: bool,
+    stream: Stream,
 ) -> Dataset:
     split_seed, group_classes, group_seed = seeds
     found = any_set.read(named, folder, split_seed=split_seed, side=side)
@@ -190,9 +194,9 @@ def _load_any(
         labels[1],
         groups,
         *measured,
-        recorded,
-        found.classes,
-        found.notes,
+        recorded=recorded,
+        classes=found.classes,
+        notes=found.notes,
     )
 
 
@@ -258,7 +262,7 @@ def called(dataset: Dataset) -> str:
 def load_data(settings: Data) -> Dataset:
     """Loads the images that the settings name, says what is to be said, and keeps them."""
     own = {f.name: getattr(settings, f.name) for f in dataclasses.fields(Data)}
-    dataset = load(own.pop("dataset"), **own)
+    dataset = load(own.pop("dataset"), **own)._replace(stream=settings.stream)
     for note in dataset.notes:
         say(f"{dataset.title}: {note}")
     return dataset
@@ -346,7 +350,7 @@ def _groups(dataset: Dataset) -> list[str]:
     lines = []
     for group in range(min(_LISTED, superclass_count(dataset))):
         own = [names[label] for label in np.flatnonzero(dataset.superclass == group)]
-        lines.append(f"  group {group}: {', '.join(own)}")
+        lines.append(f"  group {group}: {decoded.listed(own, _USUAL)}")
     left = int((dataset.superclass < 0).sum())
     more = superclass_count(dataset) - len(lines)
     return [

@@ -83,7 +83,10 @@ def of_encoded(
 
 
 def check_classes(
-    title: str, train: Int32[np.ndarray, " n"], test: Int32[np.ndarray, " m"], classes: tuple
+    title: str,
+    train: Int32[np.ndarray, " n"],
+    test: Int32[np.ndarray, " m"],
+    classes: tuple[str, ...],
 ) -> None:
     """Makes sure that there are two classes or more, and that each has images in both parts.
 
@@ -91,7 +94,7 @@ def check_classes(
         UserError: There are not.
     """
     if len(classes) < 2:
-        raise UserError(f"{title} has {len(classes)} class: two or more are needed")
+        raise UserError(f"{title} has one class, {''.join(classes)}: two or more are needed")
     for labels, what in ((train, "training"), (test, "test")):
         counts = np.bincount(labels, minlength=len(classes))
         if (lacking := np.flatnonzero(counts == 0)).size:

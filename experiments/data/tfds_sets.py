@@ -137,9 +137,10 @@ def read(name: str, folder: Path, *, split_seed: int, side: int | None) -> Split
 def is_known(name: str, folder: Path) -> bool:
     """Whether a data set of this name is prepared in a folder, or TFDS could prepare it."""
     own = name.partition(":")[0].partition("/")[0]
-    prepared = (folder / own).is_dir() and any((folder / own).rglob("dataset_info.json"))
-    if prepared or not own.isidentifier():
-        return prepared
+    if not own.isidentifier():
+        return False
+    if any((folder / own).rglob("dataset_info.json")):
+        return True
     return own in stored.quiet_tfds().list_builders(with_community_datasets=False)
 
 

@@ -44,6 +44,9 @@ def test_what_names_stand_for(tmp_path, folder, monkeypatch):
     assert named("mnist") == named("tfds:mnist") == ("tfds", "mnist")
     assert named("./mnist").form == "folder"
     assert named(folder.name).form == "folder"
+    monkeypatch.chdir(folder)
+    assert (named(".").recorded, named("./..").form) == ("folder-Bluten-more", "folder")
+    monkeypatch.chdir(tmp_path)
     names = ("tfds:cifar10_corrupted/fog_1", str(folder), "Päth mnist.npz", "./mnist", "tfds:mnist")
     assert [named(name).recorded for name in names] == [
         "cifar10_corrupted-fog_1", "folder-Bluten-more", "npz-Path-mnist", "folder-mnist", "mnist",
@@ -120,7 +123,7 @@ def test_a_channel_that_never_changes_is_not_divided_by_zero(tmp_path, cache):
 @pytest.mark.parametrize("limit", [None, 3])
 def test_streamed_images_are_the_same_data_set(folder, cache, limit, capsys):
     whole = load(folder, cache, train_images_per_class=limit)
-    streamed = load(folder, cache, train_images_per_class=limit, stream=True)
+    streamed = load(folder, cache, train_images_per_class=limit, stream="always")
     assert isinstance(streamed.train_images, DecodedRows)
     assert isinstance(whole.train_images, np.ndarray)
     for one, other in zip(arrays(whole), arrays(streamed), strict=True):
@@ -128,7 +131,7 @@ def test_streamed_images_are_the_same_data_set(folder, cache, limit, capsys):
     assert sets.describe_data(streamed) == sets.describe_data(whole)
     said = f"measuring {len(whole.train_labels) + 8} images, once"
     assert said in capsys.readouterr().err
-    again = load(folder, cache, train_images_per_class=limit, stream=True)
+    again = load(folder, cache, train_images_per_class=limit, stream="always")
     assert said not in capsys.readouterr().err  # what was measured is kept
     assert sets.describe_data(again) == sets.describe_data(whole)
 
@@ -136,6 +139,7 @@ def test_streamed_images_are_the_same_data_set(folder, cache, limit, capsys):
 def test_what_would_take_too_much_memory_is_streamed(folder, cache, monkeypatch):
     monkeypatch.setattr(any_set, "IN_MEMORY", 48 * 144 - 1)
     assert isinstance(load(folder, cache).train_images, DecodedRows)
+    assert isinstance(load(folder, cache, stream="never").train_images, np.ndarray)
     monkeypatch.setattr(any_set, "IN_MEMORY", 48 * 144)
     assert isinstance(load(folder, cache).train_images, np.ndarray)
 

@@ -83,7 +83,7 @@ GOOD = {"images": images(4, 4, 4, 3), "labels": TWO}
         (GOOD | {"labels": TWO[:3]}, "has the shape 3 and images holds 4 images"),
         (GOOD | {"labels": TWO / 2}, "is float64: give integers or texts"),
         (GOOD | {"labels": np.array([{}] * 4)}, "Object arrays cannot be loaded"),
-        (GOOD | {"labels": TWO * 0}, "set has 1 class: two or more are needed"),
+        (GOOD | {"labels": TWO * 0}, "set has one class, 0: two or more are needed"),
         (GOOD | {"labels": np.arange(4)}, "class 0 of set has 1 image"),
         (GOOD | {"test_images": images(2, 4, 4, 3), "test_labels": TWO[:2] + 1},
          "names the class 2, which labels does not"),

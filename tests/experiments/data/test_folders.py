@@ -150,7 +150,7 @@ def test_folders_that_are_no_data_sets(tmp_path):
     refused("flat", "has no folders with images")
     for n in range(3):
         save(tmp_path / "solo" / "a" / f"{n}.png")
-    refused("solo", "set has 1 class: two or more are needed")
+    refused("solo", "set has one class, a: two or more are needed")
     for name in ("a/0.png", "b/0.png", "b/1.png"):
         save(tmp_path / "one" / name)
     refused("one", "class a of set has 1 image")
