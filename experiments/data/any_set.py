@@ -61,7 +61,7 @@ def named(name: str, folder: Path) -> Named:
         folder: TFDS's data folder.
 
     Raises:
-        UserError: Nothing.
+        UserError: It stands for nothing.
     """
     own = name.removeprefix("tfds:")
     if own in NAMES:

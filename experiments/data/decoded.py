@@ -173,6 +173,7 @@ def conversions(headers: Mapping[str, Header], channels: int) -> list[str]:
     for name, header in headers.items():
         kinds = [*header.odd]
         kinds += ["grey"] if header.grey and channels > 1 else []
+        kinds += ["colour"] if not header.grey and channels == 1 else []
         kinds += ["transparent"] if header.transparent and channels < 4 else []
         for kind in kinds:
             found.setdefault(kind, []).append(name)

@@ -238,6 +238,8 @@ def _features(name: str, info: Any) -> _Features:
             f"{name} has the features {', '.join(sorted(features)) or 'none'}, of which not one is "
             "an image and one its class: choose a data set for the classification of images"
         )
+    kind = np.dtype(features[image].np_dtype)
+    check(kind.kind == "u", f"the images of {name} are {kind}: choose a data set of bytes")
     channels = features[image].shape[-1]
     return _Features(image, label, channels, tuple(features[label].names))
 

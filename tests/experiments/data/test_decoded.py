@@ -7,8 +7,10 @@ import pytest
 from PIL import Image
 
 from experiments.cli.errors import UserError
+from experiments.data import decoded
 from experiments.data.decoded import Common, DecodedRows
 from experiments.data.folders import Files
+from experiments.data.image_files import Header
 
 
 @pytest.fixture
@@ -51,3 +53,17 @@ def test_an_image_that_is_no_longer_as_it_was(saved, tmp_path):
     (tmp_path / "3.png").unlink()
     with pytest.raises(UserError, match=r"3.png cannot be used \(.*No such file"):
         images[np.array([1])]
+
+
+def test_what_is_converted_depends_on_the_channels_of_the_set():
+    colour, clear = (Header((4, 4), m, False, m == "RGBA", ()) for m in ("RGB", "RGBA"))
+    headers = {"a": colour, "b": clear, "c": Header((4, 4), "L", True, False, ("16-bit",))}
+    said = {n: "".join(decoded.conversions(headers, n)) for n in (1, 3, 4)}
+    grey = "1 16-bit image (c), 1 grey image (c)"
+    assert said == {
+        1: "2 colour images (a, b), 1 transparent image (b), 1 16-bit image (c) were converted",
+        3: f"1 transparent image (b), {grey} were converted",
+        4: f"{grey} were converted",
+    }
+    assert decoded.conversions({"a": colour}, 1) == ["1 colour image (a) was converted"]
+    assert decoded.conversions({"a": colour}, 3) == []

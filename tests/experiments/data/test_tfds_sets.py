@@ -3,6 +3,7 @@
 import io
 import pickle
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -167,6 +168,14 @@ def test_what_has_no_image_with_a_class(tmp_path):
     prepare(tmp_path, {"train": rows(1)}, extra={"other": tfds.features.ClassLabel(num_classes=2)})
     with pytest.raises(UserError, match=r"features kind, other, picture, of which not one is"):
         read(tmp_path)
+
+
+def test_images_that_are_no_bytes(tmp_path):
+    depth = tfds.features.Image(shape=(4, 4, 1), dtype=np.float32)
+    features = {"image": depth, "label": tfds.features.ClassLabel(num_classes=2)}
+    info = SimpleNamespace(features=features, supervised_keys=None)
+    with pytest.raises(UserError, match="the images of depth are float32: choose"):
+        tfds_sets._features("depth", info)
 
 
 def test_preparing_needs_a_network_or_tensorflow(tmp_path, monkeypatch, capsys):
