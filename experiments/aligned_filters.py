@@ -12,6 +12,7 @@ from annotated_types import Ge, Le
 
 from experiments.cli.options import Several, check
 from experiments.records import published
+from experiments.runs.protocol import PresetCount
 from experiments.runs.sources import Sources
 from experiments.runs.variants import Variant
 from experiments.study import conduct, presets, starts
@@ -49,7 +50,7 @@ def _custom(shared: dict[str, Any], sources: int) -> Alignment:
     models = shared.get("sources", Sources())
     own = {
         "training": dataclasses.replace(training, network="custom"),
-        "sources": dataclasses.replace(models, sources=sources),
+        "sources": dataclasses.replace(models, sources=PresetCount(sources)),
     }
     return Alignment(**shared | own)
 

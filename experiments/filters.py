@@ -23,7 +23,7 @@ from experiments.data.sets import Dataset
 from experiments.records import files, former
 from experiments.reporting import charts, pictures
 from experiments.runs import protocol, runner
-from experiments.runs.protocol import Run
+from experiments.runs.protocol import PresetCount, Run
 from experiments.runs.sources import Sources
 from experiments.study import conduct, presets
 from experiments.study.clustering import Clustering
@@ -49,7 +49,7 @@ class Filters(Experiment):
 
 
 def _preset(shared: dict[str, Any], models: int) -> Filters:
-    sources = dataclasses.replace(shared.get("sources", Sources()), sources=models)
+    sources = dataclasses.replace(shared.get("sources", Sources()), sources=PresetCount(models))
     clustering = shared.get("clustering", Clustering())
     fourier = dataclasses.replace(clustering, distances=("fourier",))
     return Filters(**shared | {"clustering": fourier, "sources": sources})
@@ -161,7 +161,10 @@ class Plan(NamedTuple):
 def plan(settings: Filters, progress: Progress | None = None) -> Plan:
     """Loads the images, but trains nothing yet."""
     shared = conduct.plan("filters", settings, progress=progress)
+    fitted = shared.settings
+    settings = dataclasses.replace(settings, evaluation=fitted.evaluation, sources=fitted.sources)
     shared.made_of.check_layers("--shown", *settings.shown)
+    shared.made_of.check_apart(settings.evaluation)
     return Plan(settings, shared.dataset, shared.made_of, progress)
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import jax
 
 from experiments.cli.options import Count, Several
+from experiments.data import sets
 from experiments.records import files, run_record, store
 from experiments.reporting import tables
 from experiments.study import conduct, presets
@@ -107,7 +108,8 @@ class Plan(NamedTuple):
         store.check_writable(folder)
         norms = measure(settings)
         stem = "norms-procedural" if settings.data.dataset == "procedural" else "norms"
-        about = f"norm of each layer / that of the default start ({settings.data.dataset} data)"
+        data_set = sets.recorded_name(settings.data)
+        about = f"norm of each layer / that of the default start ({data_set} data)"
         written = table(norms)
         print(written)
         content = {"what": about, "norms": norms, "environment": run_record.environment()}

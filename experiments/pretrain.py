@@ -13,6 +13,7 @@ from experiments.cli.options import Settings
 from experiments.data import sets
 from experiments.data.sets import Data
 from experiments.records import store
+from experiments.runs.protocol import PresetCount
 from experiments.runs.sources import SourceModels, Sources
 from experiments.study import presets
 from experiments.training.hyperparameters import Training
@@ -35,7 +36,7 @@ class Pretrain(Settings):
 QUICK = Pretrain(
     data=presets.QUICK_DATA, training=presets.QUICK_TRAINING, sources=presets.QUICK_SOURCES
 )
-PAPER = Pretrain(data=Data(dataset="cifar100"), sources=Sources(sources=45))
+PAPER = Pretrain(data=Data(dataset="cifar100"), sources=Sources(sources=PresetCount(45)))
 PRESETS = {"quick": QUICK, "paper": PAPER}
 
 

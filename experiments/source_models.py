@@ -5,6 +5,7 @@ import sys
 
 from experiments.cli.options import Count, Several, check
 from experiments.records import published
+from experiments.runs.protocol import PresetCount
 from experiments.runs.sources import Sources
 from experiments.study import conduct, presets, starts
 from experiments.study.entry import Section
@@ -35,7 +36,7 @@ class Models(Experiment):
 PRESETS = {
     "quick": Models(models=(1, 2), **presets.quick("source_models")),
     "reduced": Models(models=(2, 6), **presets.reduced("source_models")),
-    "paper": Models(sources=Sources(sources=20), **presets.paper("source_models")),
+    "paper": Models(sources=Sources(sources=PresetCount(20)), **presets.paper("source_models")),
 }
 
 

@@ -10,6 +10,7 @@ import sys
 from experiments.cli.options import Count
 from experiments.data.sets import Data
 from experiments.runs.evaluation import Evaluation
+from experiments.runs.protocol import PresetCount
 from experiments.runs.sources import Sources
 from experiments.study import conduct, presets, starts
 from experiments.study.clustering import Clustering
@@ -35,7 +36,10 @@ PRESETS = {
         | {
             "clustering": dataclasses.replace(_QUICK["clustering"], distances=("fourier",)),
             "training": dataclasses.replace(_QUICK["training"], epochs=3, augment=False),
-            "evaluation": dataclasses.replace(_QUICK["evaluation"], whole=True),
+            # One made-up data set is both, so that nothing is needed.
+            "evaluation": dataclasses.replace(
+                _QUICK["evaluation"], whole=True, shared_classes=True
+            ),
         }
     ),
     "reduced": TinyImageNet(
@@ -54,7 +58,7 @@ PRESETS = {
         clustering=Clustering(distances=("fourier", "fourier_real")),
         data=Data(dataset="tiny_imagenet"),
         training=Training(augment=False),
-        sources=Sources(sources=6, source_dataset="cifar100"),
+        sources=Sources(sources=PresetCount(6), source_dataset="cifar100"),
         evaluation=Evaluation(whole=True, output="output/paper/tiny_imagenet"),
     ),
 }

@@ -12,21 +12,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int32, UInt8
+from jaxtyping import Int32, UInt8
 
 from experiments.cli.errors import UserError
 from experiments.data.kinds import KINDS, Kind
+from experiments.data.moments import channel_moments
 
 _PER_SUPERCLASS = 5
-_CACHE_LAYOUT = 1  # to be raised where the arrays or their order change
+CACHE_LAYOUT = 1  # to be raised where the arrays or their order change
 
 
 class Arrays(NamedTuple):
     """What is cached of a data set."""
 
-    train_images: UInt8[np.ndarray, "n h w 3"]
+    train_images: UInt8[np.ndarray, "n h w c"]
     train_labels: Int32[np.ndarray, " n"]
-    test_images: UInt8[np.ndarray, "m h w 3"]
+    test_images: UInt8[np.ndarray, "m h w c"]
     test_labels: Int32[np.ndarray, " m"]
     superclass: Int32[np.ndarray, " classes"]
 
@@ -64,10 +65,10 @@ def load(name: str, folder: Path, cache_dir: str | os.PathLike[str] | None) -> t
             f"there is no {kind.tfds_name} in {folder}: prepare it with {_command(kind, folder)}"
         )
     states = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    key = hashlib.sha256(repr((_CACHE_LAYOUT, states)).encode()).hexdigest()[:12]
-    places = [root / f"{name}-{key}" for root in _cache_roots(folder, cache_dir)]
+    key = hashlib.sha256(repr((CACHE_LAYOUT, states)).encode()).hexdigest()[:12]
+    places = [root / f"{name}-{key}" for root in cache_roots(folder, cache_dir)]
     for place in places:
-        if (cached := _read_cache(place)) is not None:
+        if (cached := read_cache(place)) is not None:
             return cached
     if kind.halved is not None:
         whole, _ = load(kind.halved, folder, cache_dir)
@@ -77,7 +78,7 @@ def load(name: str, folder: Path, cache_dir: str | os.PathLike[str] | None) -> t
     else:
         arrays = _read_checked(kind, folder)
     identity = fingerprint(arrays)
-    any(_write_cache(place, arrays, identity) for place in places)  # the first that can be written
+    any(write_cache(place, arrays, identity) for place in places)  # the first that can be written
     return arrays, identity
 
 
@@ -194,20 +195,6 @@ def superclass_of(
     return superclass
 
 
-def channel_moments(
-    images: UInt8[np.ndarray, "n h w 3"],
-) -> tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "3"]]:
-    """Mean and standard deviation of each channel, of values in [0, 1]."""
-    total, squares = np.zeros(3), np.zeros(3)
-    for start in range(0, len(images), 1000):  # a block at a time, as sums take eight bytes
-        block = images[start : start + 1000].reshape(-1, 3).astype(np.int64)
-        total += block.sum(axis=0)
-        squares += np.square(block).sum(axis=0)
-    count = images.size / 3
-    mean = total / count
-    return mean / 255, np.sqrt(squares / count - mean**2) / 255
-
-
 def check_normalization(images: UInt8[np.ndarray, "n h w 3"], kind: Kind) -> None:
     """Checks that the images have about the mean and deviation that they are normalised by.
 
@@ -236,16 +223,19 @@ def halve(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n h2 w2 c"
 # The cache of decoded arrays
 
 
-def _cache_roots(folder: Path, cache_dir: str | os.PathLike[str] | None) -> list[Path]:
+def cache_roots(folder: Path | None, cache_dir: str | os.PathLike[str] | None) -> list[Path]:
+    """Where decoded arrays may lie: as given, else beside prepared data, else with the user."""
     if cache_dir is not None:
         return [Path(cache_dir).expanduser()]
     user = Path.home() / ".cache" / "jaxinit" / "data"
     # Asked for, as root can write even where it should not.
-    return [folder / "jaxinit-cache", user] if folder.stat().st_mode & 0o200 else [user]
+    if folder is None or not folder.stat().st_mode & 0o200:
+        return [user]
+    return [folder / "jaxinit-cache", user]
 
 
-def _read_cache(place: Path) -> tuple[Arrays, str] | None:
-    """Returns None where there is no cache, or a damaged one."""
+def read_cache(place: Path) -> tuple[Arrays, str] | None:
+    """Returns what is cached and its fingerprint; None where nothing is, or it is damaged."""
     try:
         arrays = Arrays(*(np.load(place / f"{n}.npy", allow_pickle=False) for n in Arrays._fields))
         vouched = (place / "fingerprint").read_text()
@@ -254,7 +244,7 @@ def _read_cache(place: Path) -> tuple[Arrays, str] | None:
     return (arrays, vouched) if fingerprint(arrays) == vouched else None
 
 
-def _write_cache(place: Path, arrays: Arrays, identity: str) -> bool:
+def write_cache(place: Path, arrays: Arrays, identity: str) -> bool:
     """Writes the cache, whole or not at all; a full disk only costs the next start time."""
     partial = None
     try:

@@ -22,6 +22,11 @@ class Task(NamedTuple):
     test_labels: Int32[np.ndarray, " m"]
     classes: int
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """How many training and test images it has."""
+        return len(self.train_labels), len(self.test_labels)
+
 
 def pair_task(dataset: Dataset, pair: tuple[int, int]) -> Task:
     """The task of two superclasses; labels are re-mapped in ascending order of the fine label.
@@ -32,8 +37,8 @@ def pair_task(dataset: Dataset, pair: tuple[int, int]) -> Task:
     count = sets.superclass_count(dataset)
     if pair[0] == pair[1] or min(pair) < 0 or max(pair) >= count:
         raise UserError(
-            f"{pair[0]}-{pair[1]} is no pair of {dataset.title}: give two different superclasses "
-            f"of 0 to {count - 1}"
+            f"{pair[0]}-{pair[1]} is no pair of {dataset.title}: give two different "
+            f"{sets.called(dataset)} of 0 to {count - 1}"
         )
     return _task(dataset, f"pair-{pair[0]}-{pair[1]}", np.isin(dataset.superclass, pair))
 
@@ -68,8 +73,8 @@ def check_pairs(pairs: Sequence[Pair], dataset: Dataset) -> None:
     for pair in pairs:
         check(
             min(pair) >= 0 and max(pair) < count,
-            f"pair {pair[0]}-{pair[1]} is out of range: {dataset.title} has superclasses 0 to "
-            f"{count - 1}",
+            f"pair {pair[0]}-{pair[1]} is out of range: {dataset.title} has "
+            f"{sets.called(dataset)} 0 to {count - 1}",
         )
 
 

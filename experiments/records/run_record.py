@@ -169,7 +169,7 @@ def is_procedural(records: Iterable[RunRecord]) -> bool:
     Raises:
         UserError: Where some are and some are not.
     """
-    kinds = {"procedural" in r.settings["data_set"] for r in records}
+    kinds = {str(r.settings["data_set"]).startswith("procedural") for r in records}
     if len(kinds) > 1:
         raise UserError("these runs mix the procedural data with others: give one --output each")
     return kinds == {True}

@@ -4,7 +4,10 @@ import dataclasses
 from typing import Literal
 
 from experiments.cli.options import Count, Pair, PairOption, Settings, Several, check
-from experiments.runs.protocol import VALIDATION_PAIRS
+from experiments.data import sets
+from experiments.data.sets import Dataset
+from experiments.runs import protocol
+from experiments.runs.protocol import VALIDATION_PAIRS, PresetPairs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,6 +18,8 @@ class Evaluation(Settings):
     pairs: Several[PairOption] = VALIDATION_PAIRS
     # one task of all classes instead of the pairs
     whole: bool = False
+    # compare on classes that source models are trained on, too
+    shared_classes: bool = False
     # runs of each variant on each pair
     seeds: Count = 5
     # fresh: every run starts from its initialiser; sequential: one network is trained on the pairs
@@ -34,3 +39,20 @@ class Evaluation(Settings):
     def tasks(self) -> tuple[Pair | None, ...]:
         """The pairs, or None for all classes."""
         return (None,) if self.whole else self.pairs
+
+    def fitted(self, dataset: Dataset) -> "Evaluation":
+        """The same on a data set: pairs that a preset names become pairs of its own.
+
+        Raises:
+            UserError: It has too few superclasses, or lacks one of those given.
+        """
+        count, called = sets.superclass_count(dataset), sets.called(dataset)
+        if self.whole or not isinstance(self.pairs, PresetPairs):
+            return self
+        pairs = protocol.preset_pairs(self.pairs, count)
+        check(
+            bool(pairs),
+            f"{dataset.title} has {len(dataset.superclass)} classes in {count} {called}, too few "
+            "to compare on pairs of half of them: say --whole for one task of all classes",
+        )
+        return dataclasses.replace(self, pairs=pairs)

@@ -139,9 +139,10 @@ class Runner:
 
     def _train_all(self, chains: Sequence[Sequence[Run]]) -> None:
         """Trains chains of equal length, as many at once as fit."""
-        by_settings: dict[Training, list[Sequence[Run]]] = {}
-        for chain in chains:
-            by_settings.setdefault(self._training(chain[0].variant), []).append(chain)
+        alike: dict[tuple[Any, ...], list[Sequence[Run]]] = {}
+        for chain in chains:  # only tasks of as many images are trained at once
+            sizes = tuple(self.tasks[run.pair].size for run in chain)
+            alike.setdefault((self._training(chain[0].variant), sizes), []).append(chain)
         for variant in dict.fromkeys(chain[0].variant for chain in chains):
             network = networks.make_network(self._classes, self._training(variant))
             known = networks.trace(network, self.dataset.train_images.shape[1:])
@@ -156,10 +157,9 @@ class Runner:
                 for run in chain
             )
         )
-        task = next(iter(self.tasks.values()))
-        for settings, waiting in by_settings.items():
+        for (settings, _), waiting in alike.items():
             trainer = Trainer(self.dataset, settings, self._classes)
-            asked = self.evaluation.runs_at_once
+            asked, task = self.evaluation.runs_at_once, self.tasks[waiting[0][0].pair]
             groups, places = groups_of_runs(waiting, asked, trainer, task)
             for group in groups:
                 variables = [self._start(trainer, chain[0]) for chain in group]

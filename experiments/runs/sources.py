@@ -9,33 +9,38 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from annotated_types import Ge, Le
+import numpy as np
 
 import jaxinit
 from experiments.cli.errors import UserError
-from experiments.cli.options import Count, Pair, Settings
+from experiments.cli.options import Count, Pair, Settings, check
 from experiments.cli.progress import Progress, say
 from experiments.data import sets, tasks
-from experiments.data.sets import Dataset, DatasetName
+from experiments.data.kinds import KINDS
+from experiments.data.sets import Dataset
 from experiments.records import store
 from experiments.runs import protocol, runner, source_checkpoints
-from experiments.runs.protocol import Run
+from experiments.runs.evaluation import Evaluation
+from experiments.runs.protocol import PresetCount, Run
 from experiments.training import networks
 from experiments.training.hyperparameters import Training
 from experiments.training.schedules import Schedule
 from experiments.training.trainer import Trainer
+
+_MODELS = PresetCount(10)
 
 
 @dataclasses.dataclass(frozen=True)
 class Sources(Settings):
     """The source models whose filters are clustered."""
 
-    # number of source models: the first so many of the 45 pairs
-    sources: Annotated[int, Ge(1), Le(45)] = 10
+    # number of source models: the first so many pairs of the first half of the superclasses (45 of
+    # CIFAR-100)
+    sources: Count = _MODELS
     # epochs of training of a source model
     source_epochs: Count = 25
     # learning rate of the source models over the epochs, as --schedule
@@ -43,9 +48,25 @@ class Sources(Settings):
     # flip and rotate the images of the source models
     source_augment: bool = True
     # data set of the source models (that of the comparison where not given)
-    source_dataset: DatasetName | None = None
+    source_dataset: str | None = None
     # folder of the source models' checkpoints
     models_dir: str = "output/sources"
+
+    def fitted(self, dataset: Dataset) -> "Sources":
+        """The same on a data set: a number that a preset names is at most what it has pairs for.
+
+        Raises:
+            UserError: Another number is larger than that.
+        """
+        half = protocol.sources_half(sets.superclass_count(dataset))
+        most = half * (half - 1) // 2
+        if self.sources <= most or not most:  # without any, what needs them says so
+            return self
+        check(
+            isinstance(self.sources, PresetCount),
+            f"--sources {self.sources} is out of range: say 1 to {most}",
+        )
+        return dataclasses.replace(self, sources=most)
 
 
 _SEED = 0
@@ -75,7 +96,7 @@ class SourceModels:
     """The source models of one data set and one way of training them.
 
     Args:
-        dataset: Its superclasses 0–9 are the clustering half.
+        dataset: The first half of its superclasses is that of the source models.
         settings: Of the training, but for the epochs, the schedule and the augmentation.
         sources: How many models, these settings of theirs, where they are kept.
         overwrite: Train again what is there.
@@ -105,12 +126,53 @@ class SourceModels:
         self.folder = (
             Path(sources.models_dir) / f"{dataset.name}-{hashlib.sha256(text).hexdigest()[:8]}"
         )
-        self._pairs = protocol.source_pairs(sources.sources)
+        half = protocol.sources_half(sets.superclass_count(dataset))
+        self._pairs = protocol.source_pairs(sources.fitted(dataset).sources, half)
         self._overwrite = overwrite
 
     def names(self) -> tuple[str, ...]:
-        """Where each model comes from, without training or loading any."""
+        """Where each model comes from, without training or loading any.
+
+        Raises:
+            UserError: The data set has too few superclasses for any.
+        """
+        dataset = self._dataset
+        check(
+            bool(self._pairs),
+            f"{dataset.title} has {len(dataset.superclass)} classes in "
+            f"{sets.superclass_count(dataset)} {sets.called(dataset)}, too few for source models "
+            "of pairs of half of them: give another --source-dataset, or ask a question without "
+            "source models",
+        )
         return tuple(f"{self.folder.name}/{tasks.task_name(pair)}" for pair in self._pairs)
+
+    def check_apart(self, evaluated: Dataset, evaluation: Evaluation) -> None:
+        """Makes sure that nothing is compared on classes that a model is trained on.
+
+        Raises:
+            UserError: It is, and that was not asked for.
+        """
+        own = self._dataset
+        same = _classes_of(own) == _classes_of(evaluated)
+        if evaluation.shared_classes or not same:
+            return
+        trained = np.isin(own.superclass, self._pairs)
+        wrong = [
+            flag
+            for flag, pair in (
+                ("--whole" if pair is None else f"--pairs {pair[0]}-{pair[1]}", pair)
+                for pair in evaluation.tasks()
+            )
+            if (trained if pair is None else trained & np.isin(own.superclass, pair)).any()
+        ]
+        count = sets.superclass_count(own)
+        half, called = protocol.sources_half(count), sets.called(own)
+        check(
+            not wrong,
+            f"{wrong[0] if wrong else ''} has classes that source models are trained on: give "
+            f"pairs of the {called} {half} to {count - 1}, another --source-dataset, or "
+            "--shared-classes if this is meant",
+        )
 
     def load(self) -> list[Source]:
         """Returns all models, checked, training those that are missing.
@@ -144,8 +206,8 @@ class SourceModels:
         }
 
     def _work(self, pairs: Sequence[Pair]) -> float:
-        task = tasks.pair_task(self._dataset, self._pairs[0])
-        return len(pairs) * self._training.epochs * runner.pixels(self._dataset, task)
+        each = [tasks.pair_task(self._dataset, pair) for pair in pairs]
+        return self._training.epochs * sum(runner.pixels(self._dataset, task) for task in each)
 
     def _is_done(self, pair: Pair) -> bool:
         # The record is written after the checkpoint, so it vouches for it.
@@ -169,6 +231,15 @@ class SourceModels:
         task = tasks.pair_task(self._dataset, pairs[0])
         trainer = Trainer(self._dataset, self._training, task.classes)
         progress = self._progress or Progress(self._work(pairs))
+        by_size: dict[tuple[int, int], list[Pair]] = {}
+        for pair in pairs:  # only tasks of as many images are trained at once
+            size = tasks.pair_task(self._dataset, pair).size
+            by_size.setdefault(size, []).append(pair)
+        for alike in by_size.values():
+            self._train_alike(alike, trainer, progress)
+
+    def _train_alike(self, pairs: Sequence[Pair], trainer: Trainer, progress: Progress) -> None:
+        task = tasks.pair_task(self._dataset, pairs[0])
         groups, places = runner.groups_of_runs(pairs, None, trainer, task)
         for group in groups:
             runs = [Run("source", pair, _SEED) for pair in group]
@@ -196,3 +267,9 @@ class SourceModels:
 
     def _start(self, trainer: Trainer, run: Run) -> Any:
         return trainer.init_variables(protocol.run_keys(run.seed, run.pair).network)
+
+
+def _classes_of(dataset: Dataset) -> tuple[Any, ...]:
+    """What is alike where two data sets have the same classes: Tiny ImageNet in both sizes."""
+    kind = KINDS.get(dataset.name)
+    return kind.tfds_name if kind else dataset.name, dataset.classes, dataset.superclass.tolist()

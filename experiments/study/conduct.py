@@ -1,10 +1,11 @@
 """From a question to its files: what every experiment does with the variants that it names."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.cli.options import check
 from experiments.cli.progress import Progress
 from experiments.data import sets
 from experiments.data.sets import Dataset
@@ -75,6 +76,18 @@ class Plan(NamedTuple):
         return [*written, self.runner.folder / "runs", self.made_of.folder]
 
 
+# Starts that fit only networks whose images have as many channels as the source models'.
+_WHOLE = {"pretrained", "whole_filters", "aligned"}
+
+
+def _kinds(settings: Mapping[str, Any]) -> Iterator[str]:
+    """The kinds of all starts that a start is made of."""
+    yield settings.get("kind", "")
+    for value in settings.values():
+        if isinstance(value, Mapping):
+            yield from _kinds(value)
+
+
 def _nothing(settings: Any, made_of: Ingredients) -> Question:
     del settings, made_of
     return Question([], [])
@@ -96,12 +109,17 @@ def plan(
     """
     store.check_writable(Path(settings.evaluation.output))
     dataset = source_data = sets.load_data(settings.data)
-    if not settings.evaluation.whole:
-        check_pairs(settings.evaluation.pairs, dataset)
-    if settings.sources.source_dataset not in (None, dataset.name):
+    if settings.sources.source_dataset not in (None, settings.data.dataset):
         source_data = sets.load_data(
             dataclasses.replace(settings.data, dataset=settings.sources.source_dataset)
         )
+    settings = dataclasses.replace(
+        settings,
+        evaluation=settings.evaluation.fitted(dataset),
+        sources=settings.sources.fitted(source_data),
+    )
+    if not settings.evaluation.whole:
+        check_pairs(settings.evaluation.pairs, dataset)
     made_of = Ingredients(
         source_data,
         settings.training,
@@ -112,6 +130,15 @@ def plan(
         progress=progress,
     )
     question = ask(settings, made_of)
+    if any(authors.names_sources(variant.settings) for variant in question.variants):
+        made_of.check_apart(settings.evaluation)
+    theirs, ours = (one.train_images.shape[-1] for one in (source_data, dataset))
+    whole = [v.label for v in question.variants if _WHOLE & set(_kinds(v.settings))]
+    check(
+        theirs == ours or not whole,
+        f"{'; '.join(whole[:1])} takes whole filters of source models, of {theirs} channels, where "
+        f"the images have {ours}: leave it out, or give a --source-dataset of as many channels",
+    )
     trained = (dataset, settings.training, settings.evaluation, progress)
     return Plan(
         question,
@@ -154,7 +181,7 @@ def describe(settings: Experiment, records: Sequence[RunRecord], dataset: Datase
     """Says what the runs have in common: data, tasks, protocol, sources, device."""
     evaluation = settings.evaluation
     tasks = _count(len({record.task for record in records}), "pair")
-    images = len(dataset.train_labels) // len(dataset.superclass)
+    images = sets.images_per_class(dataset.train_labels)
     return (
         f"{dataset.title}, {images} training images a class: "
         f"{'all classes' if evaluation.whole else tasks} × "

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from experiments.cli.options import check
 from experiments.cli.progress import Progress
+from experiments.data import sets
 from experiments.data.sets import Dataset
+from experiments.runs import protocol
+from experiments.runs.evaluation import Evaluation
 from experiments.runs.sources import SourceModels, Sources
 from experiments.runs.variants import Variant
 from experiments.study import starts
@@ -25,7 +28,7 @@ class Ingredients:
     """The source models of one experiment, trained when first asked for, and what is made of them.
 
     Args:
-        dataset: Its superclasses 0–9 are the clustering half.
+        dataset: The first half of its superclasses is that of the source models.
         settings: Of the training, as given to the experiment.
         sources: How many models at most, and how they are trained.
         clustering: How their filters are clustered.
@@ -49,15 +52,25 @@ class Ingredients:
             dataset, settings, sources, overwrite=overwrite, progress=progress
         )
         self._network = networks.make_network(1, settings)
-        self._size = (evaluated or dataset).train_images.shape[1:3]
+        self._evaluated = dataset if evaluated is None else evaluated
+        self._size = self._evaluated.train_images.shape[1:]
         self._clustering = clustering
-        sources_network = networks.trace(self._network, dataset.train_images.shape[1:3])
+        self.half = protocol.sources_half(sets.superclass_count(dataset))
+        sources_network = networks.trace(self._network, dataset.train_images.shape[1:])
         self._banks = BankCache(self._sources, sources_network, clustering, overwrite=overwrite)
         self.bank, self.sources = self._banks.bank, self._banks.sources
 
     def work(self) -> dict[str, float]:
         """For each source model that is still to be trained, how many pixels it trains on."""
         return self._sources.work()
+
+    def check_apart(self, evaluation: Evaluation) -> None:
+        """Makes sure that nothing is compared on classes that a source model is trained on.
+
+        Raises:
+            UserError: It is, and that was not asked for.
+        """
+        self._sources.check_apart(self._evaluated, evaluation)
 
     @property
     def folder(self) -> Path:

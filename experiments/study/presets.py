@@ -6,6 +6,7 @@ from typing import Any
 from experiments.cli.options import Settings
 from experiments.data.sets import Data
 from experiments.runs.evaluation import Evaluation
+from experiments.runs.protocol import PresetCount, PresetPairs
 from experiments.runs.sources import Sources
 from experiments.study.clustering import Clustering
 from experiments.training.hyperparameters import Training
@@ -25,7 +26,7 @@ class Experiment(Settings):
 # 400 training images a task: ten whole batches, so that only one step need be compiled.
 QUICK_DATA = Data(train_images_per_class=40, test_images_per_class=20)
 QUICK_TRAINING = Training(epochs=5, batch_size=40, schedule="cosine")
-QUICK_SOURCES = Sources(sources=2, source_epochs=5, source_schedule="cosine")
+QUICK_SOURCES = Sources(sources=PresetCount(2), source_epochs=5, source_schedule="cosine")
 
 
 def quick(experiment: str) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def quick(experiment: str) -> dict[str, Any]:
         "training": QUICK_TRAINING,
         "sources": QUICK_SOURCES,
         "evaluation": Evaluation(
-            pairs=((10, 11), (16, 19)), seeds=1, output=f"output/{experiment}"
+            pairs=PresetPairs(((10, 11), (16, 19))), seeds=1, output=f"output/{experiment}"
         ),
     }
 
@@ -51,9 +52,11 @@ def reduced(experiment: str) -> dict[str, Any]:
         "clustering": Clustering(restarts=1, most_slices=2**17),
         "data": Data(dataset="cifar100"),
         "training": Training(epochs=5),
-        "sources": Sources(sources=6, source_epochs=10),
+        "sources": Sources(sources=PresetCount(6), source_epochs=10),
         "evaluation": Evaluation(
-            pairs=((10, 11), (11, 18), (16, 19)), seeds=2, output=f"output/reduced/{experiment}"
+            pairs=PresetPairs(((10, 11), (11, 18), (16, 19))),
+            seeds=2,
+            output=f"output/reduced/{experiment}",
         ),
     }
 

@@ -8,20 +8,21 @@ from typing import Any
 
 from experiments.cli.errors import UserError
 from experiments.cli.options import check
+from experiments.data import sets
 from experiments.records import averages, store, summaries
+from experiments.runs.protocol import PresetPairs
 from experiments.runs.variants import Variant
 from experiments.study.presets import Experiment
 from experiments.study.question import Family
 from experiments.training.hyperparameters import Training
 
 PAIRS = ((2, 4), (3, 5), (4, 6), (5, 8))  # those of the paper's search
-_HALF = 10  # superclasses, from 0, that tuning may see
 
 
 def on_tuning_pairs(
     shared: dict[str, Any], count: int, *, training: Training | None = None, **changes: Any
 ) -> dict[str, Any]:
-    """Moves what presets share to the first so many of `PAIRS`.
+    """Moves what presets share to the first so many of `PAIRS`, of which source models are, too.
 
     Args:
         shared: What `presets.quick` and the like return.
@@ -29,21 +30,29 @@ def on_tuning_pairs(
         training: Instead of theirs, if any.
         **changes: To the evaluation.
     """
-    evaluation = dataclasses.replace(shared["evaluation"], pairs=PAIRS[:count], **changes)
+    pairs = PresetPairs(PAIRS[:count])
+    evaluation = dataclasses.replace(
+        shared["evaluation"], pairs=pairs, shared_classes=True, **changes
+    )
     moved = {**shared, "evaluation": evaluation}
     return moved if training is None else {**moved, "training": training}
 
 
-def check_apart(settings: Experiment, best_of: str) -> None:
+def check_apart(settings: Experiment, best_of: str, half: int) -> None:
     """Makes sure that what is chosen in a folder runs on other tasks, and into another folder.
+
+    Args:
+        settings: What is to run.
+        best_of: The folder.
+        half: Superclasses, from 0, that tuning may see.
 
     Raises:
         UserError: It does not.
     """
     evaluation = settings.evaluation
     check(
-        evaluation.whole or min(min(pair) for pair in evaluation.pairs) >= _HALF,
-        f"--best-of {best_of} was chosen on superclasses 0 to {_HALF - 1}: give --pairs of others",
+        evaluation.whole or min(min(pair) for pair in evaluation.pairs) >= half,
+        f"--best-of {best_of} was chosen on superclasses 0 to {half - 1}: give --pairs of others",
     )
     check(
         Path(evaluation.output).resolve() != Path(best_of).resolve(),
@@ -51,7 +60,7 @@ def check_apart(settings: Experiment, best_of: str) -> None:
     )
 
 
-def best(variants: Sequence[Variant], folder: Path, settings: Experiment) -> Variant:
+def best(variants: Sequence[Variant], folder: Path, settings: Experiment, half: int) -> Variant:
     """Chooses the variant that was highest on average in the summary of a folder.
 
     One of which a run stopped, or is missing where another has it, is never chosen. Runs are judged
@@ -62,6 +71,7 @@ def best(variants: Sequence[Variant], folder: Path, settings: Experiment) -> Var
         variants: Those to choose from.
         folder: Where they have run.
         settings: How the chosen will be trained, and on what.
+        half: Superclasses, from 0, that tuning may see.
 
     Raises:
         UserError: The folder has no summary, no variant that finished all, runs that started or
@@ -71,12 +81,13 @@ def best(variants: Sequence[Variant], folder: Path, settings: Experiment) -> Var
     records = [averages.first_epochs(record, settings.training.epochs) for record in runs]
     for task in sorted({record.task for record in records}):
         found = re.fullmatch(r"pair-(\d+)-(\d+)", task)
-        if found is None or max(map(int, found.groups())) >= _HALF:
+        if found is None or max(map(int, found.groups())) >= half:
             raise UserError(
                 f"--best-of {folder} ran on {task}, which tuning must not see: give a run on pairs "
-                f"of superclasses 0 to {_HALF - 1}"
+                f"of superclasses 0 to {half - 1}"
             )
-    seen, data_set = {r.settings.get("data_set") for r in records}, settings.data.dataset
+    seen = {r.settings.get("data_set") for r in records}
+    data_set = sets.recorded_name(settings.data)
     if settings.evaluation.whole:
         check(
             data_set not in seen,

@@ -115,10 +115,10 @@ class Epoch:
         self.settings = settings
         self.optimizer = make_optimizer(settings)
         if not settings.normalize:
-            mean, std = (0.0,) * 3, (1.0,) * 3
+            mean, std = (0.0,), (1.0,)
         scale, shift = np.asarray(std, np.float32), np.asarray(mean, np.float32)
-        self.slope = (1 / (255 * scale)).reshape(1, 1, 1, 3)
-        self.offset = (shift / scale).reshape(1, 1, 1, 3)
+        self.slope = (1 / (255 * scale)).reshape(1, 1, 1, -1)
+        self.offset = (shift / scale).reshape(1, 1, 1, -1)
 
     def __call__(
         self, images: DeviceData, train: Split, test: Split, state: State, key: PRNGKey

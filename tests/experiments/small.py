@@ -1,6 +1,9 @@
 """What several tests of the experiments share: made-up data, and records of runs."""
 
+from pathlib import Path
+
 import numpy as np
+from PIL import Image
 
 from experiments.data.sets import Dataset
 from experiments.records import run_record
@@ -32,6 +35,18 @@ def make_dataset(train_per_class=13, test_per_class=4, size=8, superclasses=4, n
         std=(0.25, 0.25, 0.25),
         fingerprint="0123456789ab",
     )
+
+
+def save_folder(folder: Path, classes=8, per_class=6, size=12) -> Path:
+    """A folder of grey images, a folder a class, of its own lightness."""
+    rng = np.random.default_rng(0)
+    for label in range(classes):
+        (folder / f"c{label}").mkdir(parents=True)
+        for number in range(per_class):
+            pixels = rng.normal(30 + 180 * label / classes, 15, (size, size))
+            image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+            image.save(folder / f"c{label}" / f"{number:02}.png")
+    return folder
 
 
 def run(variant, values, task="pair-0-1", seed=0, **changes) -> RunRecord:

@@ -21,6 +21,13 @@ TINY = (
     ("argv", "words"),
     [
         (["--pairs", "10-25"], "pair 10-25 is out of range"),
+        (
+            ["--pairs", "0-9"],
+            "--pairs 0-9 has classes that source models are trained on: give pairs",
+        ),
+        (["--whole"], "--whole has classes that source models are trained on"),
+        (["--sources", "46"], "--sources 46 is out of range: say 1 to 45"),
+        (["--dataset", "nothing"], "'nothing' is not known: choose one of procedural"),
         (["--clusters", "900", "--layers", "1"], "--clusters 900 is too large"),
         (["--representative", "inverse"], "inverse"),
         (["--dataset", "cifar100", "--data-dir", "/nonexistent"], "python -m experiments.data"),

@@ -212,7 +212,7 @@ def test_only_missing_sources_are_trained(dataset, tmp_path, monkeypatch):
     trained = note_training(monkeypatch)
     more = dataclasses.replace(settings, sources=3)
     assert len(SourceModels(dataset, SETTINGS, more).load()) == 3
-    assert [run.pair for run in trained] == list(protocol.source_pairs(3)[1:])
+    assert [run.pair for run in trained] == list(protocol.source_pairs(3, 5)[1:])
 
 
 def test_sources_of_other_settings_live_elsewhere(dataset, tmp_path):
