@@ -9,7 +9,7 @@ import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -36,6 +36,9 @@ class Data(Settings):
     train_images_per_class: Count | None = None
     # use the first so many test images of each class (all where not given)
     test_images_per_class: Count | None = None
+    # read the images from where they are while training, as large sets need: auto is where they
+    # would not fit the device; it changes no result
+    stream: Literal["auto", "always", "never"] = "auto"
 
 
 class Dataset(NamedTuple):
@@ -51,6 +54,7 @@ class Dataset(NamedTuple):
     mean: tuple[float, float, float]  # of each channel, of values in [0, 1]
     std: tuple[float, float, float]
     fingerprint: str  # identifies the arrays
+    stream: str = "auto"  # whether training reads the images as it needs them, as `Data.stream`
 
 
 def load(
@@ -142,12 +146,13 @@ def superclass_count(dataset: Dataset) -> int:
 @functools.lru_cache(maxsize=2)
 def load_data(settings: Data) -> Dataset:
     """Loads the images that the settings name, and keeps them for the next experiment."""
-    return load(
+    loaded = load(
         settings.dataset,
         data_dir=settings.data_dir,
         train_images_per_class=settings.train_images_per_class,
         test_images_per_class=settings.test_images_per_class,
     )
+    return loaded._replace(stream=settings.stream)
 
 
 def describe_data(dataset: Dataset) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from experiments.data.sets import Dataset, DatasetName
 from experiments.records import store
 from experiments.runs import protocol, runner, source_checkpoints
 from experiments.runs.protocol import Run
-from experiments.training import networks
+from experiments.training import networks, unfinished
 from experiments.training.hyperparameters import Training
 from experiments.training.schedules import Schedule
 from experiments.training.trainer import Trainer
@@ -173,6 +173,7 @@ class SourceModels:
         for group in groups:
             runs = [Run("source", pair, _SEED) for pair in group]
             starts = [self._start(trainer, run) for run in runs]
+            kept = self.folder / "unfinished" / tasks.task_name(group[0])
             curves, finals, seconds = runner.train_runs(
                 trainer,
                 runs,
@@ -180,6 +181,7 @@ class SourceModels:
                 starts,
                 progress,
                 places,
+                kept=kept,
             )
             for pair, run, curve, final in zip(group, runs, curves, finals, strict=True):
                 if curve.stopped:
@@ -187,6 +189,7 @@ class SourceModels:
                 source_checkpoints.save_checkpoint(self._checkpoint(pair), final)
                 record = runner.make_record("pretrain", run, curve, self._settings, seconds)
                 store.write(record, self.folder)
+            unfinished.discard(kept)
             for pair, curve in zip(group, curves, strict=True):
                 if curve.stopped:
                     raise UserError(
