@@ -1,31 +1,23 @@
-"""What a data set's images may be: an array, or whatever gives rows of one when asked."""
+"""What training asks of a data set's images: rows of them, as bytes."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Int, UInt8
 
 
 class ImageRows(Protocol):
-    """Images that are read when they are asked for; a NumPy array is such.
-
-    They must be picklable, as worker processes read them.
-    """
+    """Images of one size, some rows at a time; a `np.ndarray` of bytes is one."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(n, h, w, c)."""
+        """Images, height, width, channels."""
         ...
 
     @property
-    def dtype(self) -> np.dtype:
-        """Of unsigned bytes."""
+    def dtype(self) -> np.dtype[Any]:
+        """That of unsigned bytes."""
         ...
 
-    def __getitem__(self, rows: Int[np.ndarray, " k"], /) -> UInt8[np.ndarray, "k h w c"]:
-        """Reads some images, in this order.
-
-        Raises:
-            UserError: A file cannot be read; the sentence names it.
-        """
+    def __getitem__(self, rows: Any, /) -> Any:
+        """The images of these rows (an array of integers): uint8, as many, h × w × c."""
         ...

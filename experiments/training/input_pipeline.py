@@ -158,10 +158,10 @@ def read_ahead(batches: Batches, workers: int, first: int = 0) -> Generator[Batc
         yield from iterator
     except UserError as error:
         raise UserError(*error.args) from None
-    except RuntimeError as error:  # Grain's, where a process has ended
-        reason = str(error).split(". ")[0]
+    except Exception as error:  # Grain's where a process has ended, or whatever failed in it
+        reason = str(error).split("\n")[0].split(". ")[0]
         raise UserError(
-            f"a process that reads images has died ({reason}): it may have run out of memory; see "
+            f"a process that reads images has failed ({reason}): where it ran out of memory, see "
             "that there is more, in /dev/shm too, or take a smaller --batch-size"
         ) from error
     finally:

@@ -90,7 +90,7 @@ def test_images_that_cannot_be_read_end_in_a_sentence(workers):
 
 
 def test_a_worker_that_dies_ends_in_a_sentence():
-    with pytest.raises(UserError, match=r"has died \(.* exit code -9\): it may have run out of"):
+    with pytest.raises(UserError, match=r"has failed \(.* exit code -9\): where it ran out"):
         read(batches(Numbers(40, deadly=12)), 1)
     assert multiprocessing.active_children() == []
 
