@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from experiments.records.run_record import RunRecord
 from experiments.runs.evaluation import Evaluation
 from experiments.runs.protocol import Run, plan, run_keys
 from experiments.runs.variants import Variant
-from experiments.training import networks, programs
+from experiments.training import networks, programs, unfinished
 from experiments.training.epoch import DeviceData
 from experiments.training.hyperparameters import Training
 from experiments.training.run_log import Curves
@@ -221,16 +222,23 @@ class Runner:
     ) -> list[Any]:
         tasks = [self.tasks[run.pair] for run in runs]
         keep = self.evaluation.protocol == "sequential"
+        kept = self._unfinished(runs[0])
         curves, finals, seconds = train_runs(
-            trainer, runs, tasks, variables, progress, places, keep=keep
+            trainer, runs, tasks, variables, progress, places, keep=keep, kept=kept
         )
         records = [
             make_record(self.experiment, run, curve, self._run_settings(run.variant), seconds)
             for run, curve in zip(runs, curves, strict=True)
         ]
         store.write_all(records, self.folder)
+        unfinished.discard(kept)
         self._records.update(zip(runs, records, strict=True))
         return finals
+
+    def _unfinished(self, run: Run) -> Path:
+        """Where the state of a run is while it trains, if it is streamed."""
+        name = hashlib.sha256(self._identity(run).encode()).hexdigest()[:16]
+        return self.folder / "unfinished" / name
 
 
 def train_runs(
@@ -242,8 +250,12 @@ def train_runs(
     places: int = 1,
     *,
     keep: bool = True,
+    kept: Path | None = None,
 ) -> tuple[list[Curves], list[Any], float]:
-    """Trains runs side by side; returns curves, trained variables if kept, and seconds a run."""
+    """Trains runs side by side; returns curves, trained variables if kept, and seconds a run.
+
+    A streamed run is kept in the folder `kept`, if any, while it trains.
+    """
     label = ", ".join(f"{r.variant} {task_name(r.pair)} seed {r.seed}" for r in runs[:2])
     label += f" and {len(runs) - 2} more" if len(runs) > 2 else ""
     epochs, work = trainer.settings.epochs, pixels(trainer.images, tasks[0])
@@ -255,11 +267,13 @@ def train_runs(
         lambda epoch, accuracies: progress.epoch(label, epoch, epochs, accuracies, work),
         places=places,
         keep=keep,
+        unfinished=kept,
     )
     for run, curve in zip(runs, curves, strict=True):
         if curve.stopped:
             say(f"{run.variant} {task_name(run.pair)} seed {run.seed} stopped: {curve.stopped}")
-    return curves, finals, (time.monotonic() - start) / len(runs)
+    seconds = time.monotonic() - start + sum(curve.earlier for curve in curves)
+    return curves, finals, seconds / len(runs)
 
 
 def pixels(images: Dataset | DeviceData, task: Task) -> float:

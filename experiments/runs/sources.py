@@ -26,7 +26,7 @@ from experiments.records import store
 from experiments.runs import protocol, runner, source_checkpoints
 from experiments.runs.evaluation import Evaluation
 from experiments.runs.protocol import PresetCount, Run
-from experiments.training import networks
+from experiments.training import networks, unfinished
 from experiments.training.hyperparameters import Training
 from experiments.training.schedules import Schedule
 from experiments.training.trainer import Trainer
@@ -244,6 +244,7 @@ class SourceModels:
         for group in groups:
             runs = [Run("source", pair, _SEED) for pair in group]
             starts = [self._start(trainer, run) for run in runs]
+            kept = self.folder / "unfinished" / tasks.task_name(group[0])
             curves, finals, seconds = runner.train_runs(
                 trainer,
                 runs,
@@ -251,6 +252,7 @@ class SourceModels:
                 starts,
                 progress,
                 places,
+                kept=kept,
             )
             for pair, run, curve, final in zip(group, runs, curves, finals, strict=True):
                 if curve.stopped:
@@ -258,6 +260,7 @@ class SourceModels:
                 source_checkpoints.save_checkpoint(self._checkpoint(pair), final)
                 record = runner.make_record("pretrain", run, curve, self._settings, seconds)
                 store.write(record, self.folder)
+            unfinished.discard(kept)
             for pair, curve in zip(group, curves, strict=True):
                 if curve.stopped:
                     raise UserError(

@@ -78,6 +78,11 @@ def init_state(variables: Any, settings: Training) -> State:
     return State(variables["params"], variables["batch_stats"], optimizer.init(variables["params"]))
 
 
+def with_learning_rate(state: State, rate: Array) -> State:
+    """The state that trains at this rate, or at one a run."""
+    return state._replace(optimizer=state.optimizer._replace(hyperparams={"learning_rate": rate}))
+
+
 def batch_metrics(logits: Float[Array, "n k"], labels: Int[Array, " n"]) -> Metrics:
     """Sums cross-entropy and hits over a batch.
 
@@ -124,48 +129,74 @@ class Epoch:
         self, images: DeviceData, train: Split, test: Split, state: State, key: PRNGKey
     ) -> tuple[State, EpochResult]:
         """Trains on `train` in an order drawn by `key`, and evaluates on `test`."""
-        count = train.rows.shape[0]
+        count, size = train.rows.shape[0], images.train_images.shape[1:]
         full, rest = divmod(count, self.settings.batch_size)
         order_key, augment_key = jax.random.split(key)
         order = jax.random.permutation(order_key, count)
-        known, before = networks.trace(self.network, images.train_images.shape[1:]), state
-        state = state._replace(
-            params=dead_taps.trim(state.params, known),
-            optimizer=dead_taps.trim_optimizer(state.optimizer, known),
-        )
+        before = state
+        state, norms = self.begin(before, size)
         first = state.params
-        norms = diagnostics.kernel_norms(first, network=known)
 
         def one(state: State, batch: tuple[Array, Array]) -> tuple[State, Metrics]:
             number, rows = batch
             step_key = jax.random.fold_in(augment_key, number)
             batch_images = images.train_images[train.rows[rows]]
-            return self.step(state, step_key, batch_images, train.labels[rows], expand)
-
-        def expand(params: Any) -> Any:
-            return dead_taps.pad(params, known, before.params)
+            return self.step(state, step_key, batch_images, train.labels[rows], before.params)
 
         whole = order[: full * self.settings.batch_size].reshape(full, self.settings.batch_size)
         state, sums = jax.lax.scan(one, state, (jnp.arange(full), whole))
-        step_losses = sums.loss / self.settings.batch_size
         if rest:
             state, last = one(state, (jnp.asarray(full), order[-rest:]))
             sums = jax.tree.map(lambda s, m: jnp.append(s, m), sums, last)
-            step_losses = jnp.append(step_losses, last.loss / rest)
+        state, turns = self.end(before, first, state, size, full + bool(rest))
+        train_means, step_losses = self.means(sums, count)
+        validation = self._evaluate(state, images.test_images, test)
+        return state, EpochResult(train_means, validation, norms, turns, step_losses)
+
+    def begin(self, state: State, size: tuple[int, ...]) -> tuple[State, dict[str, Array]]:
+        """Leaves the taps that see no data out, and measures the norms of the others."""
+        known = networks.trace(self.network, size)
+        params = dead_taps.trim(state.params, known)
+        optimizer = dead_taps.trim_optimizer(state.optimizer, known)
+        norms = diagnostics.kernel_norms(params, network=known)
+        return State(params, state.batch_stats, optimizer), norms
+
+    def end(
+        self, before: State, first: Any, state: State, size: tuple[int, ...], steps: int
+    ) -> tuple[State, dict[str, Array]]:
+        """Puts these taps back after an epoch's steps, and measures how far the others turned.
+
+        Args:
+            before: What `begin` was given.
+            first: The parameters that it returned.
+            state: After the steps.
+            size: As given to `begin`.
+            steps: How many there were. Static.
+        """
+        known = networks.trace(self.network, size)
         turns = diagnostics.kernel_angles(first, state.params, network=known)
         params, optimizer = dead_taps.put_back(
             state.params,
             state.optimizer,
             (before.params, before.optimizer),
             known,
-            full + bool(rest),
+            steps,
             state.optimizer.hyperparams["learning_rate"],
             self.settings,
         )
-        state = State(params, state.batch_stats, optimizer)
-        train_means = jax.tree.map(lambda m: jnp.sum(m) / count, sums)
-        validation = self._evaluate(state, images.test_images, test)
-        return state, EpochResult(train_means, validation, norms, turns, step_losses)
+        return State(params, state.batch_stats, optimizer), turns
+
+    def means(self, sums: Metrics, count: int) -> tuple[Metrics, Float[Array, " steps"]]:
+        """The means over all images of an epoch, and over each step's the loss.
+
+        Args:
+            sums: Over the images of each step.
+            count: How many images there are. Static.
+        """
+        steps = sums.loss.shape[0]
+        sizes = np.full(steps, self.settings.batch_size, np.float32)
+        sizes[-1] = count - (steps - 1) * self.settings.batch_size
+        return jax.tree.map(lambda m: jnp.sum(m) / count, sums), sums.loss / sizes
 
     def normalized(self, images: UInt8[Array, "n h w c"]) -> Float[Array, "n h w c"]:
         """Bytes as the network takes them."""
@@ -190,45 +221,60 @@ class Epoch:
         return metrics.loss / labels.shape[0], (metrics, updated["batch_stats"])
 
     def step(
-        self,
-        state: State,
-        key: PRNGKey,
-        images: Array,
-        labels: Array,
-        expand: Callable[[Any], Any] = lambda params: params,
+        self, state: State, key: PRNGKey, images: Array, labels: Array, whole: Any = None
     ) -> tuple[State, Metrics]:
-        """One step on a batch, augmented by `key`; its metrics are those before the step."""
+        """One step on a batch, augmented by `key`; its metrics are those before the step.
+
+        Args:
+            state: As `begin` returns it where `whole` is given.
+            key: For augmentation.
+            images: (n, h, w, c), uint8.
+            labels: (n,).
+            whole: Parameters of the shapes that `begin` was given.
+        """
         if self.settings.augment:
             images = augmentation.augment(key, images)
+        known = networks.trace(self.network, images.shape[1:])
+
+        def expand(params: Any) -> Any:
+            return params if whole is None else dead_taps.pad(params, known, whole)
+
         gradient = jax.grad(functools.partial(self.loss, expand=expand), has_aux=True)
         grads, (metrics, batch_stats) = gradient(state.params, state.batch_stats, images, labels)
         updates, slots = self.optimizer.update(grads, state.optimizer, state.params)
         if self.settings.freeze_stem:
-            known = networks.trace(self.network, images.shape[1:])
             updates = _without_stem(updates, known)
         return State(optax.apply_updates(state.params, updates), batch_stats, slots), metrics
 
     def _evaluate(self, state: State, images: Array, test: Split) -> Metrics:
         count = test.rows.shape[0]
-        batches = -(-count // _EVALUATION_BATCH)
-        size = -(-count // batches)
+        batches, size = evaluation_batches(count)
         # Rows are repeated to fill the last batch, and weigh nothing.
         rows = jnp.arange(batches * size).reshape(batches, size)
 
         def one(total: Metrics, row: Int[Array, " b"]) -> tuple[Metrics, None]:
             place = row % count
-            logits = self.network.apply(
-                {"params": state.params, "batch_stats": state.batch_stats},
-                self.normalized(images[test.rows[place]]),
-                train=False,
-            )
-            labels = test.labels[place]
-            each = jax.vmap(lambda z, y: batch_metrics(z[None], y[None]))(logits, labels)
-            weighed = jax.tree.map(lambda m: jnp.sum(jnp.where(row < count, m, 0.0)), each)
-            return jax.tree.map(jnp.add, total, weighed), None
+            own = self.scores(state, images[test.rows[place]], test.labels[place], row < count)
+            return jax.tree.map(jnp.add, total, own), None
 
         total, _ = jax.lax.scan(one, Metrics(*jnp.zeros((3,))), rows)
         return jax.tree.map(lambda m: m / count, total)
+
+    def scores(self, state: State, images: Array, labels: Array, counted: Array) -> Metrics:
+        """Evaluates on a batch; sums over the images that are counted, (n,) bool."""
+        logits = self.network.apply(
+            {"params": state.params, "batch_stats": state.batch_stats},
+            self.normalized(images),
+            train=False,
+        )
+        each = jax.vmap(lambda z, y: batch_metrics(z[None], y[None]))(logits, labels)
+        return jax.tree.map(lambda m: jnp.sum(jnp.where(counted, m, 0.0)), each)
+
+
+def evaluation_batches(count: int) -> tuple[int, int]:
+    """How many batches of what size so many images are evaluated in, the last filled up."""
+    batches = -(-count // _EVALUATION_BATCH)
+    return batches, -(-count // batches)
 
 
 def _without_stem(updates: Any, network: Network) -> Any:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from experiments.training import streamed
 from experiments.training.epoch import Epoch, State, init_state
 from experiments.training.hyperparameters import Training
 
@@ -29,6 +30,7 @@ class Programs(NamedTuple):
     starts: Callable[[Any], State]
     one: Any
     many: Any
+    streamed: streamed.Programs
 
 
 @functools.cache
@@ -66,4 +68,5 @@ def programs_for(
         # A single run keeps its plain program: XLA does worse with a batch of one on a CPU.
         one=jax.jit(epoch, donate_argnums=3),
         many=jax.jit(many, donate_argnums=3),
+        streamed=streamed.Programs(epoch, size),
     )

@@ -1,6 +1,7 @@
 """The curves of one run as they grow, and the learning rate that follows from them."""
 
 import math
+import time
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ class Curves(NamedTuple):
 
     values: dict[str, list[float | None]]
     stopped: str | None
+    earlier: float = 0.0  # seconds that it was trained before it was interrupted
 
 
 class RunLog:
@@ -30,6 +32,12 @@ class RunLog:
         self.settings = settings
         self.curves: dict[str, list[Any]] = {name: [] for name in CURVES}
         self.stopped: str | None = None
+        self.earlier = 0.0
+        self._start = time.monotonic()
+
+    def seconds(self) -> float:
+        """How long the run has been trained, interruptions not counted."""
+        return self.earlier + time.monotonic() - self._start
 
     def learning_rate(self) -> float:
         """The rate of the next epoch."""

@@ -1,29 +1,36 @@
-"""Training as in the paper: compiled epochs on data that stay on the device, for many runs."""
+"""Training as in the paper: compiled epochs, on data that stay on the device or are streamed."""
 
 import dataclasses
 import functools
 import operator
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
-from jaxtyping import Array
 
 from experiments.cli import processes
+from experiments.cli.options import check
+from experiments.data.image_rows import ImageRows
 from experiments.data.sets import Dataset
 from experiments.data.tasks import Task
 from experiments.training import networks, programs
-from experiments.training.epoch import DeviceData, Split, State, init_state
+from experiments.training.epoch import DeviceData, Split, init_state, with_learning_rate
 from experiments.training.hyperparameters import Training
 from experiments.training.run_log import Curves, RunLog
+from experiments.training.streamed import Course
+from experiments.training.unfinished import Unfinished
 from jaxinit.layers import Network
 from jaxinit.signatures import PRNGKey
 
 _USABLE = 0.85  # of a device's memory: the rest is for what the compiler's account leaves out
 
+
+_IMAGES = 0.5  # of that, what the images may hold: the rest is for the runs
 
 # Called after each epoch with the number of epochs done and each run's last validation accuracy.
 Progress = Callable[[int, Sequence[float]], None]
@@ -32,7 +39,11 @@ Progress = Callable[[int, Sequence[float]], None]
 def to_device(dataset: Dataset, sharding: Sharding | None = None) -> DeviceData:
     """Puts all images on the default device, or where the sharding says, as bytes."""
     put = jnp.asarray if sharding is None else lambda host: processes.spread(host, sharding)
-    return DeviceData(put(dataset.train_images), put(dataset.test_images))
+
+    def whole(images: ImageRows) -> np.ndarray:
+        return images if isinstance(images, np.ndarray) else images[np.arange(images.shape[0])]
+
+    return DeviceData(put(whole(dataset.train_images)), put(whole(dataset.test_images)))
 
 
 def free_memory() -> float | None:
@@ -43,10 +54,32 @@ def free_memory() -> float | None:
     return _USABLE * memory["bytes_limit"] - memory["bytes_in_use"]
 
 
+def is_streamed(dataset: Dataset) -> bool:
+    """Whether the images are read while training, rather than kept on the device.
+
+    Where `--stream` leaves that open: if they are no arrays in memory, or would take more than half
+    of the memory that the device has free; of a CPU, of the machine's.
+    """
+    if dataset.stream != "auto":
+        return dataset.stream == "always"
+    images: tuple[Any, ...] = (dataset.train_images, dataset.test_images)
+    if not all(isinstance(own, np.ndarray) for own in images):
+        return True
+    free = free_memory()
+    if free is None:
+        free = _USABLE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return sum(own.nbytes for own in images) > _IMAGES * free
+
+
 class Trainer:
     """Trains groups of runs on one data set.
 
     Every group of the same shape shares one program, whatever its epochs and its learning rates.
+
+    Where the images are streamed (`is_streamed`), one run is trained at a time, on one device: runs
+    side by side would gain nothing, as those of different tasks need different images, each of them
+    read for that run alone, and a set of this size keeps a device busy with a single run. The
+    curves are the same.
 
     Args:
         dataset: Images and normalisation.
@@ -67,7 +100,21 @@ class Trainer:
         self._programs = programs.programs_for(self.network, compiled, size, *normalization)
         self._mesh = self._programs.mesh
         everywhere = NamedSharding(self._mesh, PartitionSpec())
-        self.images = to_device(dataset, everywhere if self.devices > 1 else None)
+        self.images: DeviceData | Dataset
+        if not is_streamed(dataset):
+            self.images = to_device(dataset, everywhere if self.devices > 1 else None)
+            return
+        check(
+            self.devices == 1,
+            f"the images are streamed, which takes one device, and there are {self.devices}: let "
+            "JAX see one alone, or keep the images on the devices with --stream never",
+        )
+        self.images = dataset
+
+    @property
+    def streams(self) -> bool:
+        """Whether the images are read while training."""
+        return isinstance(self.images, Dataset)
 
     @property
     def layers(self) -> Network:
@@ -86,11 +133,13 @@ class Trainer:
     def runs_that_fit(self, task: Task) -> int | None:
         """How many runs the devices hold at once, by the compiler's account of what two need.
 
-        None where a device or the compiler does not say, as on a CPU.
+        None where a device or the compiler does not say, as on a CPU; 1 of streamed images.
 
         Args:
             task: One like those to train on.
         """
+        if self.streams:
+            return 1
         free = free_memory()
         needed = None if free is None else self._bytes_per_run(task)
         if free is None or needed is None:
@@ -113,7 +162,7 @@ class Trainer:
         needed = self._programs.many.lower(self.images, *runs).compile().memory_analysis()
         if needed is None:
             return None
-        images = sum(leaf.nbytes for leaf in self.images)
+        images = sum(leaf.nbytes for leaf in jax.tree.leaves(self.images))
         # The caller holds each run's start, too.
         start = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state[:2]))
         total = needed.temp_size_in_bytes + needed.argument_size_in_bytes
@@ -129,6 +178,7 @@ class Trainer:
         *,
         places: int = 1,
         keep: bool = True,
+        unfinished: Path | None = None,
     ) -> tuple[list[Curves], list[Any]]:
         """Trains one run for each task, all at once, spread over the devices.
 
@@ -140,12 +190,21 @@ class Trainer:
             places: Train as if there were at least so many runs, so that a smaller last group
                 needs no program of its own.
             keep: Return the variables.
+            unfinished: Folder in which the state of a streamed run is kept while it trains, and
+                from which it goes on. Whoever records the run removes it.
 
         Returns:
             Each run's curves, and its variables after the last epoch where they are to be kept. A
             run whose loss is not finite is recorded up to the epoch before, stopped, and does not
             touch the others.
+
+        Raises:
+            UserError: Several runs on streamed images; images that cannot be read.
         """
+        if isinstance(self.images, Dataset):
+            streamed = (self.images, tasks, variables, keys, progress, unfinished)
+            curves, trained = self._train_streamed(*streamed)
+            return [curves], [trained] if keep else []
         single = max(len(tasks), places, self.devices) == 1
         join = operator.itemgetter(0) if single else functools.partial(self._join, places=places)
         part = (lambda tree, _: tree) if single else _part
@@ -157,7 +216,7 @@ class Trainer:
         logs = [RunLog(self.settings) for _ in tasks]
         for epoch in range(self.settings.epochs):
             rate = join([jnp.float32(log.learning_rate()) for log in logs])
-            state = _with_learning_rate(state, rate)
+            state = with_learning_rate(state, rate)
             key = join([jax.random.fold_in(key, epoch) for key in keys])
             state, result = call(self.images, train, test, state, key)
             host = processes.gather(result)
@@ -174,6 +233,35 @@ class Trainer:
             trained = processes.gather(trained)
         return curves, [part(trained, number) for number in range(len(tasks))]
 
+    def _train_streamed(
+        self,
+        dataset: Dataset,
+        tasks: Sequence[Task],
+        variables: Sequence[Any],
+        keys: Sequence[PRNGKey],
+        progress: Progress,
+        unfinished: Path | None,
+    ) -> tuple[Curves, Any]:
+        check(
+            len(tasks) == 1,
+            "images are streamed for one run at a time: leave --runs-at-once out, or keep the "
+            "images on the device with --stream never",
+        )
+        log = RunLog(self.settings)
+        course = Course(
+            dataset,
+            tasks[0],
+            self.settings,
+            self._programs.streamed,
+            keys[0],
+            log,
+            Unfinished(unfinished),
+        )
+        start = self._programs.start(variables[0])
+        state = course.run(start, lambda epochs: progress(epochs, [log.last_accuracy()]))
+        trained = {"params": state.params, "batch_stats": state.batch_stats}
+        return Curves(log.curves, log.stopped, log.earlier), trained
+
     def _join(self, trees: Sequence[Any], places: int) -> Any:
         """Stacks one tree a run, the last repeated to fill all places of all devices."""
         count = -(-max(len(trees), places) // self.devices) * self.devices
@@ -182,10 +270,6 @@ class Trainer:
         if self.devices == 1:
             return stacked
         return processes.spread(stacked, NamedSharding(self._mesh, PartitionSpec("runs")))
-
-
-def _with_learning_rate(state: State, rate: Array) -> State:
-    return state._replace(optimizer=state.optimizer._replace(hyperparams={"learning_rate": rate}))
 
 
 def _split(rows: np.ndarray, labels: np.ndarray) -> Split:

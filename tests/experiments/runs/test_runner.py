@@ -17,7 +17,7 @@ from experiments.runs.evaluation import Evaluation
 from experiments.runs.runner import Runner
 from experiments.runs.sources import SourceModels, Sources
 from experiments.runs.variants import Variant
-from experiments.training import networks
+from experiments.training import networks, unfinished
 from experiments.training.hyperparameters import Training
 from experiments.training.trainer import Trainer
 from jaxinit import initializers
@@ -127,6 +127,27 @@ def test_runs_at_once_do_not_change_the_runs(dataset, tmp_path):
     for key, values in alone.items():
         losses = [np.asarray(c["train_loss"], float) for c in (values, together[key])]
         np.testing.assert_allclose(*losses, rtol=1e-3)
+
+
+def test_a_streamed_experiment_records_what_the_resident_one_does(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(unfinished, "SECONDS", 0.0)  # the state is saved at every chance
+    kept, save = [], unfinished.Unfinished.save
+
+    def noting(self, *state):
+        save(self, *state)
+        kept.extend((tmp_path / "streamed" / "out" / "unfinished").iterdir())
+
+    monkeypatch.setattr(unfinished.Unfinished, "save", noting)
+    runs = [
+        make_runner(data, tmp_path / name, variants=("random",), pairs=((0, 1),)).run()[0]
+        for name, data in (("resident", dataset), ("streamed", dataset._replace(stream="always")))
+    ]
+    assert kept
+    assert runs[0].settings == runs[1].settings
+    for name, values in runs[0].curves.items():
+        pair = [np.asarray(own, np.float64) for own in (values, runs[1].curves[name])]
+        np.testing.assert_allclose(*pair, rtol=1e-6, err_msg=name)
+    assert [path.name for path in (tmp_path / "streamed" / "out").iterdir()] == ["runs"]
 
 
 def test_a_task_of_all_classes(dataset, tmp_path):
