@@ -33,20 +33,9 @@ def main() -> None:
     options = parser.parse_args()
     with errors.exit_status():
         params = models(options.models, options.checkpoints)
-        times, layers = [], 0
-        for repeat in range(options.repeats + 1):
-            start = time.perf_counter()
-            bank = banks.fit(
-                jax.random.key(repeat),
-                params,
-                clusters=options.clusters,
-                distance=options.distance,
-                restarts=options.restarts,
-            )
-            jax.block_until_ready(bank.filters)
-            times.append(time.perf_counter() - start)
-            layers = len(bank.filters)
-            print(f"fit {repeat}: {times[-1]:.2f} s", flush=True)
+        times, layers = fit_times(
+            params, options.clusters, options.distance, options.restarts, options.repeats
+        )
     print(
         f"seconds: {np.median(times[1:]):.2f} (fits {min(times[1:]):.2f} to {max(times[1:]):.2f}; "
         f"the first, with compilation, {times[0]:.2f}); {layers} layers of "
@@ -56,9 +45,35 @@ def main() -> None:
     )
 
 
-def models(count: int, folder: Path | None) -> list[Any]:
+def fit_times(
+    params: list[Any], clusters: int, distance: str, restarts: int, repeats: int
+) -> tuple[list[float], int]:
+    """Fits a bank again and again.
+
+    Returns:
+        Seconds of each fit, the first with compilation and not one of the repeats, and how many
+        layers the bank has.
+    """
+    times, layers = [], 0
+    for repeat in range(repeats + 1):
+        start = time.perf_counter()
+        bank = banks.fit(
+            jax.random.key(repeat),
+            params,
+            clusters=clusters,
+            distance=distance,
+            restarts=restarts,
+        )
+        jax.block_until_ready(bank.filters)
+        times.append(time.perf_counter() - start)
+        layers = len(bank.filters)
+        print(f"fit {repeat}: {times[-1]:.2f} s", flush=True)
+    return times, layers
+
+
+def models(count: int, folder: Path | None, network: Any = None) -> list[Any]:
     """Makes random models on the device, or reads trained ones."""
-    network = resnet.ResNet18(classes=10)
+    network = resnet.ResNet18(classes=10) if network is None else network
     init = jax.jit(lambda key: network.init(key, jnp.zeros((1, 32, 32, 3)), train=False))
     if folder is None:
         return [init(jax.random.key(number))["params"] for number in range(count)]

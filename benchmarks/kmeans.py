@@ -16,7 +16,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.cluster import KMeans
 
 from benchmarks import turns
 from jaxinit import kmeans
@@ -126,6 +125,8 @@ def sklearn_steps(points: np.ndarray, clusters: int, steps: int) -> Callable[[],
 
 def sklearn_kmeans(clusters: int, **settings: Any) -> Any:
     """Makes scikit-learn's estimator, whose annotations say that most settings are strings."""
+    from sklearn.cluster import KMeans
+
     return KMeans(clusters, algorithm="lloyd", **settings)
 
 

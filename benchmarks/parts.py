@@ -7,8 +7,8 @@ What a part must compute and move is the compiler's own count of operations and 
 import argparse
 import os
 import statistics
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,37 +41,78 @@ def main() -> None:
     print(f"{options.runs} runs of {options.batch} images, {options.size}×{options.size}")
     print("part                  ms     GFLOP   % of peak        GB   % of peak")
     settings = Training(batch_size=options.batch, precision=options.precision)
-    for name, (call, arguments) in parts(settings, options.runs, options.size).items():
-        compiled = jax.jit(call).lower(*arguments).compile()
-        cost = compiled.cost_analysis() or {}
-        times = turns.take_turns({name: lambda c=compiled, a=arguments: c(*a)}, options.repeats)
-        seconds = 1e-3 * statistics.median(times[name])
-        flops, moved = cost.get("flops", 0.0), cost.get("bytes accessed", 0.0)
+    network = networks.make_network(training_step.CLASSES, settings)
+    for part in measure(network, settings, options.runs, options.size, options.repeats):
+        seconds = statistics.median(part.seconds)
         print(
-            f"{name:18}{1e3 * seconds:8.2f}{flops / _GIGA:10.2f}"
-            f"{100 * flops / seconds / arithmetic:10.0f} %{moved / _GIGA:10.3f}"
-            f"{100 * moved / seconds / memory:10.0f} %",
+            f"{part.name:18}{1e3 * seconds:8.2f}{part.operations / _GIGA:10.2f}"
+            f"{100 * part.operations / seconds / arithmetic:10.0f} %{part.moved / _GIGA:10.3f}"
+            f"{100 * part.moved / seconds / memory:10.0f} %",
             flush=True,
         )
+
+
+class Part(NamedTuple):
+    """What one part of a step takes."""
+
+    name: str
+    seconds: list[float]  # of each round
+    operations: float  # as the compiler counts them
+    moved: float  # bytes, likewise
+
+
+def measure(network: Any, settings: Training, runs: int, size: int, repeats: int) -> Iterator[Part]:
+    """Times the parts of a step, one after the other.
+
+    Args:
+        network: A Flax module called as `network.apply(variables, images, train=…)`.
+        settings: Of the training.
+        runs: How many at once.
+        size: Height and width of the images.
+        repeats: Rounds.
+    """
+    for name, (call, arguments) in parts(network, settings, runs, size).items():
+        compiled = jax.jit(call).lower(*arguments).compile()
+        cost = compiled.cost_analysis() or {}
+        times = turns.take_turns({name: lambda c=compiled, a=arguments: c(*a)}, repeats, unit=1)
+        yield Part(name, times[name], cost.get("flops", 0.0), cost.get("bytes accessed", 0.0))
 
 
 def peaks(precision: str) -> tuple[float, float]:
     """Measures operations a second of a matrix product, and bytes a second of a copy."""
     side = 2048 if jax.default_backend() == "cpu" else 8192
-    square = jnp.ones((side, side), precision)
-    long = jnp.ones((8 * side * side,), jnp.float32)
-    multiply, copy = jax.jit(lambda a: a @ a), jax.jit(lambda a: a + 1)
-    times = turns.take_turns(
-        {"product": lambda: multiply(square), "copy": lambda: copy(long)}, 5, unit=1
-    )
-    return 2 * side**3 / min(times["product"]), 2 * long.nbytes / min(times["copy"])
+    return max(product_rates(side, precision)), max(copy_rates(8 * side * side))
+
+
+def product_rates(
+    side: int, dtype: str, precision: jax.lax.Precision | None = None, repeats: int = 5
+) -> list[float]:
+    """Operations a second of the product of two square matrices, in each round.
+
+    Args:
+        side: Of the matrices.
+        dtype: Of their numbers.
+        precision: JAX's own, which is TF32 for float32 on GPUs that have it, where not given.
+        repeats: Rounds.
+    """
+    square = jnp.ones((side, side), dtype)
+    multiply = jax.jit(lambda a: jnp.matmul(a, a, precision=precision))
+    times = turns.take_turns({"product": lambda: multiply(square)}, repeats, unit=1)
+    return [2 * side**3 / seconds for seconds in times["product"]]
+
+
+def copy_rates(count: int, repeats: int = 5) -> list[float]:
+    """Bytes a second that reading and writing so many float32 numbers moves, in each round."""
+    long = jnp.ones((count,), jnp.float32)
+    copy = jax.jit(lambda a: a + 1)
+    times = turns.take_turns({"copy": lambda: copy(long)}, repeats, unit=1)
+    return [2 * long.nbytes / seconds for seconds in times["copy"]]
 
 
 def parts(
-    settings: Training, runs: int, size: int
+    network: Any, settings: Training, runs: int, size: int
 ) -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
     """Lists the parts of a step, each with what it is called on."""
-    network = networks.make_network(training_step.CLASSES, settings)
     epoch = Epoch(network, settings, training_step.MEAN, training_step.STD)
     rng = np.random.default_rng(0)
     shape = (runs, settings.batch_size, size, size, 3)

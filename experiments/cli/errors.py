@@ -9,6 +9,14 @@ class UserError(Exception):
     """One sentence for the user: what was wrong and what to do. Never shown with a traceback."""
 
 
+_shown: list[UserError] = []
+
+
+def shown() -> bool:
+    """Whether the program is ending because of a `UserError`."""
+    return bool(_shown)
+
+
 @contextlib.contextmanager
 def exit_status() -> Iterator[None]:
     """Ends the program with status 2 and the sentence on stderr where a `UserError` is raised."""
@@ -16,4 +24,5 @@ def exit_status() -> Iterator[None]:
         yield
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        _shown.append(error)
         sys.exit(2)

@@ -16,18 +16,21 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 
+from experiments.cli import endings
 from experiments.cli.errors import UserError
 
 _COORDINATOR = "JAX_COORDINATOR_ADDRESS"
 _NUMBERS = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
+_HEARTBEAT = "JAXINIT_HEARTBEAT_SECONDS"
+_SECONDS = 30  # without a sign of life, after which a process counts as dead
 
 
 def join() -> None:
     """Joins the other processes where the environment names a coordinator.
 
     `JAX_COORDINATOR_ADDRESS` (host:port of the first process), `JAX_NUM_PROCESSES` and
-    `JAX_PROCESS_ID` (from 0); JAX finds out the last two itself under Slurm and MPI. To be called
-    before JAX is used.
+    `JAX_PROCESS_ID` (from 0); JAX finds out the last two itself under Slurm and Open MPI 4. To be
+    called before JAX is used. Where a process dies later, the others end as `endings` says.
 
     Raises:
         UserError: If the other processes cannot be joined.
@@ -38,7 +41,11 @@ def join() -> None:
         numbers: dict[str, Any] = {
             name: int(os.environ[v]) for name, v in _NUMBERS.items() if v in os.environ
         }
-        jax.distributed.initialize(coordinator, **numbers)
+        seconds = int(os.environ.get(_HEARTBEAT, _SECONDS))
+        endings.prepare()
+        # It would have SIGTERM do nothing but be noted.
+        jax.config.update("jax_enable_preemption_service", False)
+        jax.distributed.initialize(coordinator, **numbers, heartbeat_timeout_seconds=seconds)
     except (ValueError, TypeError, RuntimeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(

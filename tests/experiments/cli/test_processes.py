@@ -1,10 +1,13 @@
 """Two processes on the loopback device, joined by `jax.distributed`, against one."""
 
+import functools
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -39,46 +42,164 @@ preset = dataclasses.replace(quick, training=settings)
 dataclasses.replace(clusters.ENTRY, presets={"quick": preset}).main(sys.argv[1:])
 """
 
+SENTENCE = (
+    "error: another of the processes has ended: start them all again with the same command, which "
+    "goes on from what is recorded"
+)
 
-def start(folder, **variables):
-    command = [sys.executable, "-c", PROGRAM, *TINY]
-    places = ("--output", str(folder / "clusters"), "--models-dir", str(folder / "sources"))
+
+def start(program, *arguments, **variables):
+    environment = {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1", "JAXINIT_HEARTBEAT_SECONDS": "10"}
     return subprocess.Popen(
-        [*command, *places],
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1", **variables},
+        [sys.executable, "-c", program, *arguments],
+        env={**os.environ, **environment, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def test_two_processes_train_the_same_runs_as_one(tmp_path):
-    """Sequential runs: source models, a bank, and variables that go from task to task."""
+def start_clusters(folder, **variables):
+    places = ("--output", str(folder / "clusters"), "--models-dir", str(folder / "sources"))
+    return start(PROGRAM, *TINY, *places, **variables)
+
+
+def free_address():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    joined = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
-    both = [start(tmp_path / "two", **joined, JAX_PROCESS_ID=str(i)) for i in range(2)]
-    (said, news), (silent, silence) = [process.communicate(timeout=300) for process in both]
-    assert [process.returncode for process in both] == [0, 0], news + silence
-    assert "| Random" in said
-    assert "Random" not in silent  # Gloo greets in every process
-    assert "validation accuracy" not in silence
-    alone = start(tmp_path / "one")
-    _, news = alone.communicate(timeout=300)
-    assert alone.returncode == 0, news
-    one, two = (store.read_all(tmp_path / name / "clusters") for name in ("one", "two"))
-    assert len(one) == len(two) == 6
-    for a, b in zip(one, two, strict=True):
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def joined(number):
+    return {"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(number)}
+
+
+def slurm(number):
+    """What `srun` sets for the tasks of a step, of two on one machine."""
+    shared = {"SLURM_JOB_ID": "4711", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_NODES": "1"}
+    lists = {"SLURM_JOB_NODELIST": "node[7-8]", "SLURM_STEP_NODELIST": "node7"}
+    return {**shared, **lists, "SLURM_PROCID": str(number), "SLURM_LOCALID": str(number)}
+
+
+def both(begin, numbered, **variables):
+    """Starts two processes that join each other."""
+    variables["JAX_COORDINATOR_ADDRESS"] = free_address()
+    return [begin(**variables, **numbered(number)) for number in range(2)]
+
+
+def ends(processes, seconds):
+    """What two processes print, once they have ended by themselves within so many seconds."""
+    try:
+        return [process.communicate(timeout=seconds) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The folder of one process."""
+    folder = tmp_path_factory.mktemp("one")
+    process = start_clusters(folder)
+    ((_, news),) = ends([process], 300)
+    assert process.returncode == 0, news
+    return folder
+
+
+def assert_same_runs(one, two):
+    found = [store.read_all(folder / "clusters") for folder in (one, two)]
+    assert len(found[0]) == len(found[1]) == 6
+    for a, b in zip(*found, strict=True):
         assert (a.variant, a.task, a.seed, a.settings) == (b.variant, b.task, b.seed, b.settings)
         assert b.environment["device_count"] == 2
         for name in run_record.METRICS:
             ours, theirs = (np.asarray(r.curves[name], np.float64) for r in (a, b))
             np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=1e-8)
-    names = [sorted(p.name for p in (tmp_path / n / "clusters").iterdir()) for n in ("one", "two")]
+    names = [sorted(path.name for path in (f / "clusters").iterdir()) for f in (one, two)]
     assert names[0] == names[1]
-    summary = json.loads((tmp_path / "two" / "clusters" / "clusters-procedural.json").read_text())
+
+
+def test_two_processes_train_the_same_runs_as_one(alone, tmp_path):
+    """Sequential runs: source models, a bank, and variables that go from task to task."""
+    processes = both(functools.partial(start_clusters, tmp_path), joined)
+    (said, news), (silent, silence) = ends(processes, 300)
+    assert [process.returncode for process in processes] == [0, 0], news + silence
+    assert "| Random" in said
+    assert "Random" not in silent  # Gloo greets in every process
+    assert "validation accuracy" not in silence
+    assert_same_runs(alone, tmp_path)
+    summary = json.loads((tmp_path / "clusters" / "clusters-procedural.json").read_text())
     assert list(summary["variants"]) == ["random", "euclidean-k2"]
+
+
+def test_what_a_killed_process_interrupts_goes_on_with_the_next_start(alone, tmp_path):
+    """The next start is one under Slurm, where the coordinator alone is named."""
+    begin = functools.partial(start_clusters, tmp_path)
+    processes = both(begin, joined)
+    deadline = time.monotonic() + 240
+    while not any((tmp_path / "clusters" / "runs").glob("*.json")):
+        assert time.monotonic() < deadline
+        assert [process.poll() for process in processes] == [None, None]
+        time.sleep(0.02)
+    processes[1].kill()
+    (_, news), _ = ends(processes, 60)
+    assert processes[0].returncode == 2
+    assert news.splitlines()[-1] == SENTENCE
+    assert "Traceback" not in news
+    interrupted = {path.name for path in (tmp_path / "clusters" / "runs").iterdir()}
+    processes = both(begin, slurm)
+    (_, news), (_, silence) = ends(processes, 300)
+    assert [process.returncode for process in processes] == [0, 0], news + silence
+    recorded = len([name for name in interrupted if name.endswith(".json")])
+    assert f"{recorded} runs recorded already" in news
+    assert_same_runs(alone, tmp_path)
+
+
+ENDING = """
+import os, signal, sys, time
+from experiments.cli import processes
+from experiments.cli.errors import UserError, exit_status
+
+how, meeting, first = sys.argv[1:]
+with exit_status():
+    processes.join()
+    processes.wait("the start")
+    while True:
+        if processes.is_first() == (first == "first"):
+            if how.startswith("SIG"):
+                os.kill(os.getpid(), getattr(signal, how))
+                time.sleep(60)
+            raise UserError("the disk is full") if how == "UserError" else KeyError("a bug")
+        if meeting == "meets":
+            processes.wait("another")
+        time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "meeting", "who"),
+    [
+        ("SIGKILL", "meets", "first"),
+        ("SIGKILL", "meets", "second"),
+        ("SIGKILL", "computes", "first"),
+        ("SIGKILL", "computes", "second"),
+        ("SIGTERM", "computes", "first"),
+        ("UserError", "meets", "first"),
+        ("KeyError", "meets", "second"),
+    ],
+)
+def test_the_others_end_in_a_sentence_where_one_has_ended(how, meeting, who):
+    processes = both(functools.partial(start, ENDING, how, meeting, who), joined)
+    printed = [news for _, news in ends(processes, 60)]
+    status = {"UserError": 2, "KeyError": 1}.get(how) or -getattr(signal, how)
+    dead = ["first", "second"].index(who)
+    assert processes[dead].returncode == status
+    assert processes[1 - dead].returncode == 2
+    assert printed[1 - dead] == f"{SENTENCE}\n"
+    if how == "UserError":
+        assert printed[dead] == "error: the disk is full\n"
+    if how == "KeyError":
+        assert printed[dead].endswith("KeyError: 'a bug'\n")
 
 
 def test_alone_nothing_is_waited_for():
