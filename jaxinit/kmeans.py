@@ -48,7 +48,8 @@ class KMeansResult(NamedTuple):
         sizes: The total weight of each cluster's points. 0 where there are fewer different points
             than clusters (the centre is then a copy of another), or where `max_iterations` ended
             before an emptied cluster could move.
-        inertia: Σ weight · (distance to the nearest centre)².
+        inertia: Σ weight · (distance to the nearest centre)²; 0 or ∞ where float32 holds no such
+            number.
         iterations: How many steps of Lloyd's algorithm on all points the best restart took.
     """
 
@@ -84,11 +85,13 @@ def fit(
     Each restart seeds by greedy k-means++ (2 + ⌊ln k⌋ candidates a centre), then repeats Lloyd's
     step until the centres have settled; the restart of least inertia is kept. A cluster that loses
     all its points moves to the point that is farthest from its own centre, and several such
-    clusters to as many farthest points, as in scikit-learn. Distances are compared by
-    ‖c‖²/2 − x·c around the mean of the data, against cancellation; the inertia is a sum of exact
-    differences. Of more than 262,144 points so many, evenly drawn, see the seeding and Lloyd's
-    algorithm first, and all of them only its last steps: clusters of fewer than a ten-thousandth of
-    the points may be missed. Can be jitted, and vmapped over keys; values are then not checked.
+    clusters to as many farthest points, as in scikit-learn. Distances are sums of squared
+    differences, of data brought near 1 by a power of two: labels are those of exact arithmetic up
+    to the rounding of one distance, however far clusters lie apart, and however small or large all
+    is. Of more than 262,144 points so many, evenly drawn, see the seeding and Lloyd's algorithm
+    first, then sixteen times as many, and all of them only its last steps: clusters of fewer than a
+    ten-thousandth of the points may be missed. Can be jitted, and vmapped over keys; values are
+    then not checked.
 
     Args:
         key: Chooses the seeds; the same key gives the same result.
@@ -100,7 +103,8 @@ def fit(
         max_iterations: Most steps of Lloyd's algorithm of one restart on all points, and before
             that on the sample.
         tolerance: Stop once the summed squared movement of the centres is at most this part of the
-            mean variance of the coordinates; 0 runs until nothing moves.
+            mean variance of the coordinates (of the first 262,144 points drawn); on fewer than all
+            points, at most as many times more as there are more points. 0 runs until nothing moves.
 
     Returns:
         Centres, labels, sizes, inertia and iterations of the best restart.
@@ -188,7 +192,7 @@ def _check(
         raise ValueError(f"weights of shape {weights.shape} do not give each of {count} points one")
     if not isinstance(points, jax.core.Tracer):
         with jax.ensure_compile_time_eval():  # known points stay known where `fit` is traced
-            finite = bool(jnp.isfinite(points).all())
+            finite = bool(_finite(points))
         if not finite:
             raise ValueError("points hold NaN or ∞: remove what is not finite first")
     if weights is None or isinstance(weights, jax.core.Tracer):
@@ -198,6 +202,11 @@ def _check(
         raise ValueError("weights must be finite and not negative")
     if k > (positive := int((values > 0).sum())):
         raise ValueError(f"k={k} clusters need {k} points of positive weight, not {positive}")
+
+
+@jax.jit
+def _finite(points: Points) -> Bool[Array, ""]:
+    return jnp.isfinite(points).all()
 
 
 @functools.partial(jax.jit, static_argnames="seeded")
@@ -265,19 +274,22 @@ def _totals(
     points: Float[Array, "d m"], weights: Float[Array, " m"], labels: Int32[Array, " m"], k: int
 ) -> Float[Array, "k d+1"]:
     """Sums the weighted points, and last the weights, of each cluster in one block."""
-    rows = jnp.concatenate([points * weights[None], weights[None]])
 
-    def multiplied(rows: Array, labels: Array) -> Array:
-        members = labels[:, None] == jnp.arange(k, dtype=jnp.int32)
-        return jnp.matmul(rows, members.astype(rows.dtype), precision=jax.lax.Precision.HIGHEST).T
+    def multiplied(points: Array, weights: Array, labels: Array) -> Array:
+        own = labels[:, None] == jnp.arange(k, dtype=jnp.int32)[None]
+        members = jnp.where(own, weights[:, None], 0)
+        product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+        masses = product(jnp.ones_like(weights)[None], members)
+        return jnp.concatenate([product(points, members), masses]).T
 
-    def scattered(rows: Array, labels: Array) -> Array:
+    def scattered(points: Array, weights: Array, labels: Array) -> Array:
+        rows = jnp.concatenate([points * weights[None], weights[None]])
         return jax.ops.segment_sum(rows.T, labels, k, mode="promise_in_bounds")
 
     if k <= _FEW:
-        return multiplied(rows, labels)
+        return multiplied(points, weights, labels)
     # Elsewhere than on a CPU a scatter to k rows queues at each, and adds in no fixed order.
-    return jax.lax.platform_dependent(rows, labels, cpu=scattered, default=multiplied)
+    return jax.lax.platform_dependent(points, weights, labels, cpu=scattered, default=multiplied)
 
 
 def _lloyd(
@@ -303,7 +315,7 @@ def _lloyd(
         last = ended(state)  # which but measures
         more = jnp.minimum(state.live * _MORE, blocks.used)
         live = jnp.where(settled(state), more, state.live)
-        iterations = jnp.where(live > state.live, 0, state.iterations) + ~last
+        iterations = jnp.where(live > state.live, 0, state.iterations) + jnp.where(last, 0, 1)
         centers, inertia = _step(blocks, state.centers, live, measure)
         centers = jnp.where(last, state.centers, centers)
         shift = jnp.where(last, state.shift, jnp.square(centers - state.centers).sum())

@@ -271,7 +271,7 @@ def test_a_point_of_weight_0_does_not_matter_wherever_it_is():
         found.append(kmeans.fit(KEY, points, 5, weights=weights))
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
-            np.testing.assert_array_equal(np.asarray(a)[:400], np.asarray(b)[:400])
+            np.testing.assert_array_equal(np.ravel(a)[:400], np.ravel(b)[:400])
     assert np.isfinite(found[1].inertia)
 
 
@@ -291,7 +291,8 @@ def test_sizes_are_exact_to_a_millionth(monkeypatch):
 def test_inertia_is_that_of_the_returned_labels(monkeypatch):
     monkeypatch.setattr(point_blocks, "BLOCK", 64)
     points, weights = normal(1001, 4) + 50, np.random.default_rng(0).exponential(size=1001)
-    for settings in ({"max_iterations": 1}, {"restarts": 3}):
+    cases: tuple[dict[str, Any], ...] = ({"max_iterations": 1}, {"restarts": 3})
+    for settings in cases:
         found = kmeans.fit(KEY, points, 7, weights=weights, **settings)
         own = np.asarray(found.centers).astype(float)[np.asarray(found.labels)]
         squares = np.square(points.astype(float) - own).sum(1)
