@@ -14,17 +14,22 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Int32, Num
+from jaxtyping import Array, Bool, Float, Int, Int32, Num
 
-from jaxinit import point_blocks, seeding
+from jaxinit import nearest_centers, point_blocks, seeding
 from jaxinit.signatures import PRNGKey
 
 # So many blocks are the sample. Fewer would save little time, and miss smaller clusters.
 _SAMPLE = 4
 
-# Up to this many products of a centre's coordinate and a point's, one fused loop over the points
-# beats a matrix product and a search; beyond it, compilation takes too long.
-_UNROLLED_PRODUCTS = 128
+# A sample whose centres have settled grows to so many times as many blocks.
+_MORE = 16
+
+# Up to so many clusters are summed by a matrix product; a CPU then adds row by row.
+_FEW = 16
+
+# One running sum of weights adds no more than so many, where no more such sums are needed.
+_ADDED, _SUMS = 16, 2**20
 
 #: One row a point.
 Points = Float[Array | np.ndarray, "n d"]
@@ -43,7 +48,8 @@ class KMeansResult(NamedTuple):
         sizes: The total weight of each cluster's points. 0 where there are fewer different points
             than clusters (the centre is then a copy of another), or where `max_iterations` ended
             before an emptied cluster could move.
-        inertia: Σ weight · (distance to the nearest centre)².
+        inertia: Σ weight · (distance to the nearest centre)²; 0 or ∞ where float32 holds no such
+            number.
         iterations: How many steps of Lloyd's algorithm on all points the best restart took.
     """
 
@@ -59,6 +65,8 @@ class _Lloyd(NamedTuple):
     shift: Float[Array, ""]  # Σ (squared movement of the centres in the last step)
     iterations: Int[Array, ""]
     live: Int[Array, ""]  # how many blocks it looks at
+    inertia: Float[Array, ""]  # that of the centres before the last step
+    measured: Bool[Array, ""]  # whether that step left them where they were
 
 
 def fit(
@@ -77,11 +85,13 @@ def fit(
     Each restart seeds by greedy k-means++ (2 + ⌊ln k⌋ candidates a centre), then repeats Lloyd's
     step until the centres have settled; the restart of least inertia is kept. A cluster that loses
     all its points moves to the point that is farthest from its own centre, and several such
-    clusters to as many farthest points, as in scikit-learn. Distances are compared by
-    ‖c‖²/2 − x·c around the mean of the data, against cancellation; the inertia is a sum of exact
-    differences. Of more than 262,144 points so many, evenly drawn, see the seeding and Lloyd's
-    algorithm first, and all of them only its last steps: clusters of fewer than a ten-thousandth of
-    the points may be missed. Can be jitted, and vmapped over keys; values are then not checked.
+    clusters to as many farthest points, as in scikit-learn. Distances are sums of squared
+    differences, of data brought near 1 by a power of two: labels are those of exact arithmetic up
+    to the rounding of one distance, however far clusters lie apart, and however small or large all
+    is. Of more than 262,144 points so many, evenly drawn, see the seeding and Lloyd's algorithm
+    first, then sixteen times as many, and all of them only its last steps: clusters of fewer than a
+    ten-thousandth of the points may be missed. Can be jitted, and vmapped over keys; values are
+    then not checked.
 
     Args:
         key: Chooses the seeds; the same key gives the same result.
@@ -93,7 +103,8 @@ def fit(
         max_iterations: Most steps of Lloyd's algorithm of one restart on all points, and before
             that on the sample.
         tolerance: Stop once the summed squared movement of the centres is at most this part of the
-            mean variance of the coordinates; 0 runs until nothing moves.
+            mean variance of the coordinates (of the first 262,144 points drawn); on fewer than all
+            points, at most as many times more as there are more points. 0 runs until nothing moves.
 
     Returns:
         Centres, labels, sizes, inertia and iterations of the best restart.
@@ -112,13 +123,15 @@ def fit(
     """
     _check(points, weights, centers, k, restarts, max_iterations)
     dtype = _wide(points)
+    if centers is None:
+        start = seeding.draws(key, k, restarts, dtype)
+    else:
+        start = jnp.broadcast_to(jnp.asarray(centers, dtype), (restarts, *centers.shape))
     return _fit(
-        key,
         jnp.asarray(points, dtype),
         jnp.ones(len(points), dtype) if weights is None else jnp.asarray(weights, dtype),
-        None if centers is None else jnp.asarray(centers, dtype),
-        k=k,
-        restarts=restarts,
+        start,
+        seeded=centers is None,
         max_iterations=max_iterations,
         tolerance=tolerance,
     )
@@ -126,7 +139,7 @@ def fit(
 
 @jax.jit
 def assign(points: Points, centers: Centers) -> tuple[Int32[Array, " n"], Float[Array, " n"]]:
-    """Finds each point's nearest centre, block by block.
+    """Finds each point's nearest centre, block by block, by exact differences.
 
     Args:
         points: One row a point.
@@ -137,18 +150,21 @@ def assign(points: Points, centers: Centers) -> tuple[Int32[Array, " n"], Float[
     """
     points = jnp.asarray(points, _wide(points))
     centers = jnp.asarray(centers, points.dtype)
+    scale = point_blocks.scale(points, centers)
     count, dimensions = points.shape
     size, blocks = point_blocks.block_size(count)
-    middle = centers.mean(0)
 
-    def body(rows: Float[Array, "m d"]) -> tuple[Array, Array]:
-        block = (rows - middle[None]).T
-        labels = _nearest(block, centers - middle[None])
-        return labels, _distances(block, centers - middle[None], labels)
+    def body(number: Array) -> tuple[Array, Array]:
+        # The last block begins early enough to be full.
+        first = jnp.minimum(number * size, count - size)
+        rows = jax.lax.dynamic_slice(points, (first, 0), (size, dimensions))
+        return nearest_centers.nearest(rows.T * scale, centers * scale)
 
-    rows = jnp.pad(points, ((0, blocks * size - count), (0, 0)))
-    labels, distances = jax.lax.map(body, rows.reshape(blocks, size, dimensions))
-    return labels.reshape(-1)[:count], distances.reshape(-1)[:count]
+    def in_order(values: Array) -> Array:
+        return jnp.concatenate([values[:-1].reshape(-1), values[-1, blocks * size - count :]])
+
+    labels, squares = jax.lax.map(body, jnp.arange(blocks, dtype=jnp.int32))
+    return in_order(labels), in_order(squares) / scale / scale
 
 
 def _wide(points: Points) -> jnp.dtype:
@@ -176,7 +192,7 @@ def _check(
         raise ValueError(f"weights of shape {weights.shape} do not give each of {count} points one")
     if not isinstance(points, jax.core.Tracer):
         with jax.ensure_compile_time_eval():  # known points stay known where `fit` is traced
-            finite = bool(jnp.isfinite(points).all())
+            finite = bool(_finite(points))
         if not finite:
             raise ValueError("points hold NaN or ∞: remove what is not finite first")
     if weights is None or isinstance(weights, jax.core.Tracer):
@@ -188,112 +204,91 @@ def _check(
         raise ValueError(f"k={k} clusters need {k} points of positive weight, not {positive}")
 
 
-@functools.partial(jax.jit, static_argnames=("k", "restarts"))
+@jax.jit
+def _finite(points: Points) -> Bool[Array, ""]:
+    return jnp.isfinite(points).all()
+
+
+@functools.partial(jax.jit, static_argnames="seeded")
 def _fit(
-    key: PRNGKey,
     points: Float[Array, "n d"],
     weights: Float[Array, " n"],
-    start: Float[Array, "k d"] | None,
+    starts: Float[Array, "r k 2 c"] | Float[Array, "r k d"],
     *,
-    k: int,
-    restarts: int,
+    seeded: bool,
     max_iterations: int | Int[Array, ""],
     tolerance: float | Float[Array, ""],
 ) -> KMeansResult:
-    blocks = point_blocks.deal(points, weights)
-    total = blocks.weights.sum(1).sum()
-    mean = (blocks.points * blocks.weights[:, None]).sum(2).sum(0) / total
-    blocks = point_blocks.shift(blocks, mean)
-    squares = (jnp.square(blocks.points) * blocks.weights[:, None]).sum(2).sum(0)
-    threshold = tolerance * jnp.mean(squares / total)
-    sample = point_blocks.Blocks(
-        blocks.points[:_SAMPLE], blocks.weights[:_SAMPLE], jnp.minimum(blocks.used, _SAMPLE)
+    scale = point_blocks.scale(jnp.where(weights[:, None] > 0, points, 0))
+    blocks = point_blocks.deal(points, weights, scale)
+    sample = point_blocks.first(blocks, _SAMPLE)
+    threshold = tolerance * _mean_variance(sample)
+
+    def restart(start: Array) -> _Lloyd:
+        if seeded:
+            centers, live = seeding.seed(start, sample), sample.used
+        else:
+            centers, live = start * scale, blocks.used
+        return _lloyd(blocks, centers, live, threshold, max_iterations, measure=len(starts) > 1)
+
+    found = jax.lax.map(restart, starts)
+    best = jnp.argmin(found.inertia)
+    centers = found.centers[best]
+    labels, sizes, inertia = _measured(blocks, centers, len(points))
+    return KMeansResult(
+        centers / scale, labels, sizes, inertia / scale / scale, found.iterations[best]
     )
 
-    def restart(restart_key: PRNGKey) -> tuple[_Lloyd, Float[Array, ""]]:
-        if start is None:
-            centers, live = seeding.seed(restart_key, sample, k), sample.used
-        else:
-            centers, live = start - mean[None], blocks.used
-        found = _lloyd(blocks, centers, live, threshold, max_iterations)
-        return found, _inertia(blocks, found.centers)
 
-    found, inertias = jax.lax.map(restart, jax.random.split(key, restarts))
-    best = jnp.argmin(inertias)
-    centers, iterations = found.centers[best], found.iterations[best]
-    labels, _ = assign(points, centers + mean[None])
-    sizes = jax.ops.segment_sum(weights, labels, k)
-    return KMeansResult(centers + mean[None], labels, sizes, inertias[best], iterations)
+def _mean_variance(blocks: point_blocks.Blocks) -> Float[Array, ""]:
+    """The mean, over the coordinates, of their variance."""
+    weights = blocks.weights[:, None]
+    mass = blocks.weights.sum()
+    mean = (blocks.points * weights).sum((0, 2)) / mass
+    return (jnp.square(blocks.points - mean[None, :, None]) * weights).sum((0, 2)).mean() / mass
 
 
-def _nearest(points: Float[Array, "d m"], centers: Float[Array, "k d"]) -> Int32[Array, " m"]:
-    count, dimensions = centers.shape
-    halves = jnp.square(centers).sum(1) / 2
-    if count * dimensions > _UNROLLED_PRODUCTS:
-        products = jnp.matmul(centers, points, precision=jax.lax.Precision.HIGHEST)
-        return jnp.argmin(halves[:, None] - products, axis=0).astype(jnp.int32)
-    labels = jnp.zeros(points.shape[1], jnp.int32)
-    least = jnp.full(points.shape[1], jnp.inf, points.dtype)
-    for j in range(count):
-        score = halves[j] - sum(centers[j, i] * points[i] for i in range(dimensions))
-        labels = jnp.where(score < least, j, labels)
-        least = jnp.minimum(score, least)
-    return labels
+def _measured(
+    blocks: point_blocks.Blocks, centers: Float[Array, "k d"], count: int
+) -> tuple[Int32[Array, " n"], Float[Array, " k"], Float[Array, ""]]:
+    """The labels of all points, the clusters' sizes and the inertia."""
+    k, size = len(centers), blocks.weights.shape[1]
+    groups = max(1, min(size // _ADDED, _SUMS // k))
 
+    def measure(block: tuple[Array, Array]) -> tuple[Array, Array, Array]:
+        points, weights = block
+        labels, squares = nearest_centers.nearest(points, centers)
+        sums = jnp.arange(size, dtype=jnp.int32) % groups * k + labels
+        sizes = jax.ops.segment_sum(weights, sums, groups * k, mode="promise_in_bounds")
+        total = point_blocks.total
+        return labels, total(sizes.reshape(groups, k)), total(weights * squares)
 
-def _distances(
-    points: Float[Array, "d m"], centers: Float[Array, "k d"], labels: Int32[Array, " m"]
-) -> Float[Array, " m"]:
-    # A coordinate at a time, as XLA then fuses all; one gather of whole columns takes three times
-    # as long.
-    squares = [
-        jnp.square(points[i] - centers[:, i].at[labels].get(mode="promise_in_bounds"))
-        for i in range(len(points))
-    ]
-    return sum(squares[1:], squares[0])
-
-
-def _assign(
-    blocks: point_blocks.Blocks, centers: Float[Array, "k d"]
-) -> tuple[Int32[Array, "b m"], Float[Array, "b m"]]:
-    def body(points: Float[Array, "d m"]) -> tuple[Array, Array]:
-        labels = _nearest(points, centers)
-        return labels, _distances(points, centers, labels)
-
-    return jax.lax.map(body, blocks.points)
-
-
-def _inertia(blocks: point_blocks.Blocks, centers: Float[Array, "k d"]) -> Float[Array, ""]:
-    def add(number: Array, total: Array) -> Array:
-        points = blocks.points[number]
-        squares = _distances(points, centers, _nearest(points, centers))
-        return total + (blocks.weights[number] * squares).sum()
-
-    return jax.lax.fori_loop(0, blocks.used, add, jnp.zeros((), centers.dtype))
+    labels, sizes, inertias = jax.lax.map(measure, (blocks.points, blocks.weights))
+    in_order = (
+        jnp.zeros(count, jnp.int32).at[blocks.rows.reshape(-1)].set(labels.reshape(-1), mode="drop")
+    )
+    return in_order, point_blocks.total(sizes), point_blocks.total(inertias)
 
 
 def _totals(
     points: Float[Array, "d m"], weights: Float[Array, " m"], labels: Int32[Array, " m"], k: int
-) -> tuple[Float[Array, "k d"], Float[Array, " k"]]:
-    """Sums the weighted points, and the weights, of each cluster in one block."""
+) -> Float[Array, "k d+1"]:
+    """Sums the weighted points, and last the weights, of each cluster in one block."""
 
-    def scattered(points: Array, weights: Array, labels: Array) -> tuple[Array, Array]:
-        # A scatter runs on one core: two of them, on two.
-        half = labels.shape[0] // 2
-        parts = [slice(0, half), slice(half, None)]
-        add = functools.partial(jax.ops.segment_sum, num_segments=k, mode="promise_in_bounds")
-        sums = [add((points[:, p] * weights[None, p]).T, labels[p]) for p in parts]
-        masses = [add(weights[p], labels[p]) for p in parts]
-        return sums[0] + sums[1], masses[0] + masses[1]
+    def multiplied(points: Array, weights: Array, labels: Array) -> Array:
+        own = labels[:, None] == jnp.arange(k, dtype=jnp.int32)[None]
+        members = jnp.where(own, weights[:, None], 0)
+        product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+        masses = product(jnp.ones_like(weights)[None], members)
+        return jnp.concatenate([product(points, members), masses]).T
 
-    def multiplied(points: Array, weights: Array, labels: Array) -> tuple[Array, Array]:
-        # Elsewhere a scatter to k rows queues at each, and adds in no fixed order.
-        members = jnp.where(
-            labels[None] == jnp.arange(k, dtype=jnp.int32)[:, None], weights[None], 0
-        )
-        sums = jnp.matmul(members, points.T, precision=jax.lax.Precision.HIGHEST)
-        return sums, members.sum(1)
+    def scattered(points: Array, weights: Array, labels: Array) -> Array:
+        rows = jnp.concatenate([points * weights[None], weights[None]])
+        return jax.ops.segment_sum(rows.T, labels, k, mode="promise_in_bounds")
 
+    if k <= _FEW:
+        return multiplied(points, weights, labels)
+    # Elsewhere than on a CPU a scatter to k rows queues at each, and adds in no fixed order.
     return jax.lax.platform_dependent(points, weights, labels, cpu=scattered, default=multiplied)
 
 
@@ -303,42 +298,59 @@ def _lloyd(
     live: Int[Array, ""],
     threshold: Float[Array, ""],
     max_iterations: int | Int[Array, ""],
+    *,
+    measure: bool,
 ) -> _Lloyd:
-    """Steps until the centres stand still, first on the live blocks, then on all."""
+    """Steps until the centres stand still, first on the live blocks, then on ever more."""
 
     def settled(state: _Lloyd) -> Array:
-        return (state.shift <= threshold) | (state.iterations >= max_iterations)
+        # A part of the points has its own optimum, as much farther from that of all.
+        allowed = threshold * (blocks.used / jnp.maximum(state.live, 1)).astype(threshold.dtype)
+        return (state.shift <= allowed) | (state.iterations >= max_iterations)
+
+    def ended(state: _Lloyd) -> Array:
+        return settled(state) & (state.live >= blocks.used)
 
     def step(state: _Lloyd) -> _Lloyd:
-        live = jnp.where(settled(state), blocks.used, state.live)
-        iterations = jnp.where(live > state.live, 0, state.iterations) + 1
-        centers = _step(blocks, state.centers, live)
-        return _Lloyd(centers, jnp.square(centers - state.centers).sum(), iterations, live)
+        last = ended(state)  # which but measures
+        more = jnp.minimum(state.live * _MORE, blocks.used)
+        live = jnp.where(settled(state), more, state.live)
+        iterations = jnp.where(live > state.live, 0, state.iterations) + jnp.where(last, 0, 1)
+        centers, inertia = _step(blocks, state.centers, live, measure)
+        centers = jnp.where(last, state.centers, centers)
+        shift = jnp.where(last, state.shift, jnp.square(centers - state.centers).sum())
+        return _Lloyd(centers, shift, iterations, live, inertia, last)
 
-    start = _Lloyd(centers, jnp.array(jnp.inf, centers.dtype), jnp.array(0), live)
-    return jax.lax.while_loop(lambda s: ~settled(s) | (s.live < blocks.used), step, start)
+    infinite = jnp.array(jnp.inf, centers.dtype)
+    start = _Lloyd(centers, infinite, jnp.array(0), live, infinite, jnp.array(False))
+    return jax.lax.while_loop(lambda s: ~s.measured if measure else ~ended(s), step, start)
 
 
 def _step(
-    blocks: point_blocks.Blocks, centers: Float[Array, "k d"], live: Int[Array, ""]
-) -> Float[Array, "k d"]:
-    k = centers.shape[0]
+    blocks: point_blocks.Blocks, centers: Float[Array, "k d"], live: Int[Array, ""], measure: bool
+) -> tuple[Float[Array, "k d"], Float[Array, ""]]:
+    """Moves the centres to the means of their points; returns the inertia before, if asked for."""
+    k, dimensions = centers.shape
 
     def add(number: Array, totals: tuple[Array, Array]) -> tuple[Array, Array]:
-        points = blocks.points[number]
-        sums, masses = _totals(points, blocks.weights[number], _nearest(points, centers), k)
-        return totals[0] + sums, totals[1] + masses
+        points, weights = blocks.points[number], blocks.weights[number]
+        labels, squares = nearest_centers.nearest(points, centers)
+        inertia = totals[1]
+        if measure:
+            inertia += jnp.vdot(weights, squares, precision=jax.lax.Precision.HIGHEST)
+        return totals[0] + _totals(points, weights, labels, k), inertia
 
-    start = (jnp.zeros_like(centers), jnp.zeros(k, centers.dtype))
-    sums, masses = jax.lax.fori_loop(0, live, add, start)
+    start = (jnp.zeros((k, dimensions + 1), centers.dtype), jnp.zeros((), centers.dtype))
+    totals, inertia = jax.lax.fori_loop(0, live, add, start)
     sums, masses = jax.lax.cond(
-        (masses == 0).any(),
+        (totals[:, -1] == 0).any(),
         functools.partial(_relocate, blocks, live, centers),
         lambda sums, masses: (sums, masses),
-        sums,
-        masses,
+        totals[:, :-1],
+        totals[:, -1],
     )
-    return jnp.where((masses > 0)[:, None], sums / jnp.maximum(masses, 1e-30)[:, None], centers)
+    means = sums / jnp.where(masses > 0, masses, 1)[:, None]
+    return jnp.where((masses > 0)[:, None], means, centers), inertia
 
 
 def _relocate(
@@ -350,7 +362,9 @@ def _relocate(
 ) -> tuple[Float[Array, "k d"], Float[Array, " k"]]:
     """Gives each empty cluster one of the points farthest from their centres."""
     k = centers.shape[0]
-    labels, distances = _assign(blocks, centers)
+    labels, distances = jax.lax.map(
+        lambda points: nearest_centers.nearest(points, centers), blocks.points
+    )
     seen = (blocks.weights > 0) & (jnp.arange(len(distances), dtype=jnp.int32) < live)[:, None]
     distances, far = jax.lax.top_k(jnp.where(seen, distances, -1).reshape(-1), k)
     block, place = jnp.divmod(far, blocks.weights.shape[1])

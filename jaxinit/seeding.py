@@ -1,5 +1,6 @@
 """Where k-means starts: greedy k-means++ (Arthur & Vassilvitskii 2007, section 4)."""
 
+import functools
 import math
 
 import jax
@@ -13,9 +14,17 @@ from jaxinit.signatures import PRNGKey
 _RUN = 512
 
 
-def seed(key: PRNGKey, blocks: Blocks, k: int) -> Float[Array, "k d"]:
-    """Draws k points far apart: each the best of several, drawn with probability ∝ w·D²."""
-    candidates = 2 + int(math.log(k))
+@functools.partial(jax.jit, static_argnames=("k", "restarts", "dtype"))
+def draws(key: PRNGKey, k: int, restarts: int, dtype: jnp.dtype) -> Float[Array, "r k 2 c"]:
+    """Draws what `seed` chooses by: a program of its own, which points of any number share."""
+    keys = jax.random.split(key, restarts)
+    shape = (k, 2, 2 + int(math.log(k)))
+    return jax.vmap(lambda own: jax.random.uniform(own, shape, dtype))(keys)
+
+
+def seed(u: Float[Array, "k 2 c"], blocks: Blocks) -> Float[Array, "k d"]:
+    """Chooses k points far apart: each the best of several, drawn with probability ∝ w·D²."""
+    k = len(u)
 
     def nearer(
         block: Float[Array, "d m"], distances: Float[Array, " m"], centers: Float[Array, "c d"]
@@ -42,7 +51,6 @@ def seed(key: PRNGKey, blocks: Blocks, k: int) -> Float[Array, "k d"]:
         )
         return (distances, best), best
 
-    u = jax.random.uniform(key, (k, 2, candidates), blocks.weights.dtype)
     infinite = jnp.full(blocks.weights.shape, jnp.inf, blocks.weights.dtype)
     start = (infinite, jnp.zeros_like(blocks.points[0, :, 0]))
     return jax.lax.scan(add, start, (jnp.arange(k, dtype=jnp.int32), u))[1]

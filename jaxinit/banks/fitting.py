@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -208,10 +209,10 @@ def _cluster(
     found = kmeans.fit(
         cluster_key, points, asked.clusters, weights=own.weights, restarts=asked.restarts
     )
-    found = found._replace(labels=jnp.where(own.weights > 0, found.labels, asked.clusters))
     drawn = _represent(
         member_key,
         own.slices,
+        own.weights,
         points,
         found,
         asked.metric,
@@ -238,32 +239,33 @@ def _collect(
             f"layer {layer.name} has {count} slices over all models, too few for {clusters} "
             "clusters: ask for fewer clusters or give more models"
         )
-    read: list[Array] = []
-    alive: list[Array] = []
+    per_model = min(inputs * outputs, most)
+    slices = np.zeros((_rows(len(models) * per_model, room), math.prod(layer.size)), np.float32)
+    weights = np.zeros(len(slices), np.float32)
     for index, model in enumerate(models):
         kernel = _read(model, layer, index).astype(jnp.float32)
+        if not np.isfinite(np.asarray(kernel)).all():
+            raise ValueError(
+                f"layer {layer.name} of model {index} is not finite (NaN or ∞): leave this model "
+                "out"
+            )
+        alive = np.ones(outputs, bool)
         if asked.normalize:
-            kernel, live = _normalized(kernel)
-        else:
-            live = jnp.ones((outputs,), bool)
-        live = jnp.broadcast_to(live, (inputs, outputs))
+            kernel, alive = _normalized(kernel)
+        alive = np.broadcast_to(alive, (inputs, outputs))
         if inputs * outputs > most:
-            kernel, live = _thin(jax.random.fold_in(key, index), kernel, live, most)
-        read.append(kernel)
-        alive.append(live)
-    count = sum(kernel.shape[-2] * kernel.shape[-1] for kernel in read)
-    slices, weights, finite = _stack(read, alive, _rows(count, room))
-    if not finite.all():
-        raise ValueError(
-            f"layer {layer.name} of model {int(jnp.argmin(finite))} is not finite (NaN or ∞): "
-            "leave this model out"
-        )
-    if asked.normalize and clusters > (left := int(jnp.count_nonzero(weights))):
+            kernel, alive = _thin(jax.random.fold_in(key, index), kernel, alive, most)
+        own = slice(index * per_model, (index + 1) * per_model)
+        # In the order of `kernels.to_slices`; here, each shape would need a program of its own.
+        taps = np.asarray(kernel).reshape(-1, *kernel.shape[-2:]).T
+        slices[own].reshape(taps.shape)[...] = taps
+        weights[own] = np.asarray(alive).T.reshape(-1)
+    if asked.normalize and clusters > (left := np.count_nonzero(weights)):
         raise ValueError(
             f"layer {layer.name} has {left} slices in filters that are not dead, too few for "
             f"{clusters} clusters: ask for fewer clusters or give more models"
         )
-    return _Slices(slices, weights, layer.size)
+    return _Slices(jnp.asarray(slices), jnp.asarray(weights), layer.size)
 
 
 def _read(model: Params, layer: Layer, index: int) -> Array:
@@ -305,26 +307,12 @@ def _masked(
 def _thin(
     key: PRNGKey, kernel: Float[Array, "... i o"], alive: Bool[Array, "i o"], count: int
 ) -> tuple[Float[Array, "... n 1"], Bool[Array, "n 1"]]:
-    """Draws one slice of each of `count` equal runs of them; NaN if any tap is not finite."""
+    """Draws one slice of each of `count` equal runs of them."""
     *size, inputs, outputs = kernel.shape
     bounds = jnp.asarray(np.arange(count + 1) * inputs * outputs // count, jnp.int32)
     widths = (bounds[1:] - bounds[:-1]).astype(jnp.float32)
     row = bounds[:-1] + (jax.random.uniform(key, (count,), jnp.float32) * widths).astype(jnp.int32)
-    drawn = kernel.reshape(*size, -1)[..., row, None]
-    return jnp.where(jnp.isfinite(kernel).all(), drawn, jnp.nan), alive.reshape(-1)[row, None]
-
-
-@functools.partial(jax.jit, static_argnames="rows")
-def _stack(
-    read: Sequence[Float[Array, "... i o"]], alive: Sequence[Bool[Array, "i o"]], rows: int
-) -> tuple[Float[Array, "filled d"], Float[Array, " filled"], Bool[Array, " models"]]:
-    """Lists all slices, filled up with rows of weight 0, and which kernels are finite."""
-    slices = jnp.concatenate([kernels.to_slices(kernel) for kernel in read])
-    count = len(slices)
-    weights = jnp.concatenate([live.T.reshape(-1) for live in alive]).astype(slices.dtype)
-    finite = jnp.stack([jnp.isfinite(kernel).all() for kernel in read])
-    filling = (0, rows - count)
-    return jnp.pad(slices, (filling, (0, 0))), jnp.pad(weights, filling), finite
+    return kernel.reshape(*size, -1)[..., row, None], alive.reshape(-1)[row, None]
 
 
 def _room(shapes: Sequence[tuple[int, ...]], models: int, most: int) -> dict[tuple[int, ...], int]:
@@ -358,6 +346,7 @@ def _features(
 def _represent(
     key: PRNGKey,
     slices: Float[Array, "n d"],
+    weights: Float[Array, " n"],
     points: Float[Array, "n f"],
     found: kmeans.KMeansResult,
     metric: distances.Distance,
@@ -365,6 +354,7 @@ def _represent(
     representative: str,
     members_per_cluster: int,
 ) -> Float[Array, "k m d"]:
+    found = found._replace(labels=jnp.where(weights > 0, found.labels, found.sizes.shape[0]))
     if representative == "member":
         return slices[_members(key, found.labels, found.sizes, members_per_cluster)]
     if representative == "medoid":

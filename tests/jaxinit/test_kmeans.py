@@ -168,7 +168,7 @@ def test_points_that_are_filled_up_are_not_looked_at(monkeypatch):
     np.testing.assert_allclose(long.centers, short.centers, atol=1e-5)
     np.testing.assert_array_equal(long.labels[:300], short.labels)
     np.testing.assert_array_equal(long.sizes, short.sizes)
-    assert int(point_blocks.deal(jnp.asarray(filled), jnp.asarray(weights)).used) == 5
+    assert int(point_blocks.deal(jnp.asarray(filled), jnp.asarray(weights), jnp.ones(())).used) == 5
     # A point of weight 0 has a label like any other.
     nearest = np.square(np.asarray(long.centers) - 7).sum(1).argmin()
     assert np.all(np.asarray(long.labels[300:]) == nearest)
@@ -215,6 +215,92 @@ def test_assign_agrees_with_numpy_far_from_the_origin(k):
     np.testing.assert_allclose(distances, exact.min(1), rtol=1e-3)
 
 
+def apart(scale: float = 1.0, far: float = 1e5) -> np.ndarray:
+    """Four clusters of 200 points at 0, 1, 2 and 3, and one point far from them."""
+    near = np.arange(800) % 4 + 0.02 * normal(800, 1)[:, 0]
+    return np.append(near, far).astype(np.float32)[:, None] * np.float32(scale)
+
+
+def test_labels_beside_a_far_centre():
+    labels, squares = kmeans.assign(jnp.array([[0.1], [0.9]]), jnp.array([[0.0], [1.0], [1e4]]))
+    np.testing.assert_array_equal(labels, [0, 1])
+    np.testing.assert_allclose(squares, 0.01, rtol=1e-5)
+
+
+@pytest.mark.parametrize("far", [1e5, 1e9])
+def test_clusters_beside_a_far_point(far):
+    points = apart(far=far)
+    found = kmeans.fit(KEY, points, 5, restarts=5)
+    exact = np.square(points.astype(float) - np.asarray(found.centers)[:, 0].astype(float))
+    np.testing.assert_array_equal(found.labels, exact.argmin(1))
+    np.testing.assert_array_equal(np.sort(found.sizes), [1, 200, 200, 200, 200])
+    means = np.array([points[i:800:4].mean(dtype=float) for i in range(4)] + [far])
+    np.testing.assert_allclose(np.sort(np.asarray(found.centers)[:, 0]), means, rtol=1e-6)
+    within = sum(points[i:800:4].var(dtype=float) * 200 for i in range(4))
+    np.testing.assert_allclose(found.inertia, within, rtol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [2.0**-73, 2.0**43])  # 1e-22 and 9e12, times 1e5
+def test_powers_of_two_change_no_rounding(scale):
+    plain = kmeans.fit(KEY, apart(), 5, restarts=5)
+    scaled = kmeans.fit(KEY, apart(scale), 5, restarts=5)
+    np.testing.assert_array_equal(scaled.labels, plain.labels)
+    np.testing.assert_array_equal(scaled.centers, plain.centers * np.float32(scale))
+    np.testing.assert_array_equal(scaled.sizes, plain.sizes)
+
+
+@pytest.mark.parametrize("scale", [1e-22, 1e18])
+def test_tiny_and_huge_data_are_clustered_like_any(scale):
+    points = normal(400, 3) * np.float32(scale)
+    start = points[:10]
+    found = kmeans.fit(KEY, points, 10, centers=start, tolerance=0.0)
+    theirs = sklearn_kmeans(10, init=start / scale, n_init=1, tol=0, max_iter=300)
+    theirs.fit((points / scale).astype(float))
+    np.testing.assert_array_equal(found.labels, theirs.labels_)
+    np.testing.assert_allclose(found.centers, theirs.cluster_centers_ * scale, rtol=1e-4)
+    labels, _ = kmeans.assign(points, found.centers)
+    np.testing.assert_array_equal(labels, theirs.labels_)
+
+
+def test_a_point_of_weight_0_does_not_matter_wherever_it_is():
+    points = normal(401, 3)
+    weights = np.append(np.ones(400), 0).astype(np.float32)
+    found = []
+    for place in (0, 1e20, -3e38):
+        points[400] = place
+        found.append(kmeans.fit(KEY, points, 5, weights=weights))
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(np.ravel(a)[:400], np.ravel(b)[:400])
+    assert np.isfinite(found[1].inertia)
+
+
+def test_sizes_are_exact_to_a_millionth(monkeypatch):
+    monkeypatch.setattr(point_blocks, "BLOCK", 2**14)
+    n = 2**17 + 1001
+    points = (np.arange(n) % 4)[:, None].astype(np.float32)
+    start = points[:4]
+    random = np.random.default_rng(0)
+    for weights in (np.full(n, 0.1), random.exponential(size=n) ** 4, np.full(n, 2.0**24 / n)):
+        single = weights.astype(np.float32)
+        found = kmeans.fit(KEY, points, 4, weights=single, centers=start)
+        exact = np.bincount(np.arange(n) % 4, weights=single.astype(float))
+        np.testing.assert_allclose(found.sizes, exact, rtol=1e-6)
+
+
+def test_inertia_is_that_of_the_returned_labels(monkeypatch):
+    monkeypatch.setattr(point_blocks, "BLOCK", 64)
+    points, weights = normal(1001, 4) + 50, np.random.default_rng(0).exponential(size=1001)
+    cases: tuple[dict[str, Any], ...] = ({"max_iterations": 1}, {"restarts": 3})
+    for settings in cases:
+        found = kmeans.fit(KEY, points, 7, weights=weights, **settings)
+        own = np.asarray(found.centers).astype(float)[np.asarray(found.labels)]
+        squares = np.square(points.astype(float) - own).sum(1)
+        np.testing.assert_allclose(found.inertia, (weights * squares).sum(), rtol=1e-6)
+        sizes = np.bincount(np.asarray(found.labels), weights=weights, minlength=7)
+        np.testing.assert_allclose(found.sizes, sizes, rtol=1e-6)
+
+
 @pytest.mark.parametrize("platform", ["cpu", "default"])
 def test_scatter_and_product_sum_alike(platform, monkeypatch):
     def choose(*arguments: Any, **branches: Any) -> Any:
@@ -222,11 +308,11 @@ def test_scatter_and_product_sum_alike(platform, monkeypatch):
 
     monkeypatch.setattr(jax.lax, "platform_dependent", choose)
     points, weights = normal(100, 3), np.arange(100, dtype=np.float32)
-    labels = jax.random.randint(KEY, (100,), 0, 5, jnp.int32)
-    sums, masses = kmeans._totals(jnp.asarray(points.T), jnp.asarray(weights), labels, 5)
-    members = np.eye(5)[np.asarray(labels)].T * weights
-    np.testing.assert_allclose(sums, members @ points, rtol=1e-4, atol=1e-3)
-    np.testing.assert_allclose(masses, members.sum(1), rtol=1e-6)
+    labels = jax.random.randint(KEY, (100,), 0, 40, jnp.int32)
+    sums = kmeans._totals(jnp.asarray(points.T), jnp.asarray(weights), labels, 40)
+    members = np.eye(40)[np.asarray(labels)].T * weights
+    np.testing.assert_allclose(sums[:, :-1], members @ points, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(sums[:, -1], members.sum(1), rtol=1e-6)
 
 
 def test_seeds_are_points_drawn_by_squared_distance():
@@ -234,8 +320,11 @@ def test_seeds_are_points_drawn_by_squared_distance():
     # ∝ distance²: from 0, 1 (1/10) or 3 (9/10). 3 is kept unless both are 1, as 3 is the better:
     # it leaves 1 and 1 leaves 4.
     points = jnp.array([[0.0], [1.0], [3.0]])
-    blocks = point_blocks.deal(points, jnp.array([1.0, 1e-9, 1e-9]))  # so 0 is always the first
-    seeds = jax.vmap(lambda key: seeding.seed(key, blocks, 2))(jax.random.split(KEY, 4000))
+    blocks = point_blocks.deal(
+        points, jnp.array([1.0, 1e-9, 1e-9]), jnp.ones(())
+    )  # 0 is always the first
+    draws = seeding.draws(KEY, 2, 4000, points.dtype)
+    seeds = jax.vmap(lambda u: seeding.seed(u, blocks))(draws)
     assert np.all(np.asarray(seeds[:, 0]) == 0)
     ones = float((seeds[:, 1, 0] == 1).mean())
     assert set(np.unique(seeds[:, 1])) == {1.0, 3.0}
