@@ -25,9 +25,6 @@ _SAMPLE = 4
 # A sample whose centres have settled grows to so many times as many blocks.
 _MORE = 16
 
-# Up to so many clusters are summed by a matrix product; a CPU then adds row by row.
-_FEW = 16
-
 # One running sum of weights adds no more than so many, where no more such sums are needed.
 _ADDED, _SUMS = 16, 2**20
 
@@ -283,11 +280,12 @@ def _totals(
         return jnp.concatenate([product(points, members), masses]).T
 
     def scattered(points: Array, weights: Array, labels: Array) -> Array:
-        rows = jnp.concatenate([points * weights[None], weights[None]])
-        return jax.ops.segment_sum(rows.T, labels, k, mode="promise_in_bounds")
+        rows = jnp.concatenate([points * weights[None], weights[None]]).T
+        # A scatter runs on one core: two of them, on two.
+        half = len(labels) // 2
+        add = functools.partial(jax.ops.segment_sum, num_segments=k, mode="promise_in_bounds")
+        return add(rows[:half], labels[:half]) + add(rows[half:], labels[half:])
 
-    if k <= _FEW:
-        return multiplied(points, weights, labels)
     # Elsewhere than on a CPU a scatter to k rows queues at each, and adds in no fixed order.
     return jax.lax.platform_dependent(points, weights, labels, cpu=scattered, default=multiplied)
 
