@@ -261,7 +261,7 @@ def _seen(
 ) -> Float32[np.ndarray, "values n 32 32"]:
     """Looks up what each point's leaf has, and takes the mean over each pixel."""
     count, leaves, n = table.shape
-    place = top + leaves * np.arange(n, dtype=np.int32)[:, None]
+    place = top + leaves * np.arange(n, dtype=np.intp)[:, None]
     rows = np.ascontiguousarray(table.transpose(0, 2, 1)).reshape(count, -1)
     points = (row[place].reshape(n, _SUB**2, SIZE, SIZE) for row in rows)
     return np.stack([values.mean(axis=1) for values in points])
