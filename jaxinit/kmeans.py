@@ -19,11 +19,9 @@ from jaxtyping import Array, Bool, Float, Int, Int32, Num
 from jaxinit import nearest_centers, point_blocks, seeding
 from jaxinit.signatures import PRNGKey
 
-# So many blocks are the sample. Fewer would save little time, and miss smaller clusters.
-_SAMPLE = 4
-
-# A sample whose centres have settled grows to so many times as many blocks.
-_MORE = 16
+# Of so many blocks the seeds are drawn; fewer would miss smaller clusters. Lloyd's steps go over
+# the first of them alone, until the centres settle, and only then over all blocks.
+_SEEDED = 4
 
 # One running sum of weights adds no more than so many, where no more such sums are needed.
 _ADDED, _SUMS = 16, 2**20
@@ -85,10 +83,10 @@ def fit(
     clusters to as many farthest points, as in scikit-learn. Distances are sums of squared
     differences, of data brought near 1 by a power of two: labels are those of exact arithmetic up
     to the rounding of one distance, however far clusters lie apart, and however small or large all
-    is. Of more than 262,144 points so many, evenly drawn, see the seeding and Lloyd's algorithm
-    first, then sixteen times as many, and all of them only its last steps: clusters of fewer than a
-    ten-thousandth of the points may be missed. Can be jitted, and vmapped over keys; values are
-    then not checked.
+    is. Of more than 65,536 points as many, evenly drawn, see the first steps of Lloyd's algorithm,
+    four times as many the seeding, and all of them only its last steps: of more than 262,144
+    points, clusters of fewer than a ten-thousandth may be missed. Can be jitted, and vmapped over
+    keys; values are then not checked.
 
     Args:
         key: Chooses the seeds; the same key gives the same result.
@@ -100,8 +98,8 @@ def fit(
         max_iterations: Most steps of Lloyd's algorithm of one restart on all points, and before
             that on the sample.
         tolerance: Stop once the summed squared movement of the centres is at most this part of the
-            mean variance of the coordinates (of the first 262,144 points drawn); on fewer than all
-            points, at most as many times more as there are more points. 0 runs until nothing moves.
+            mean variance of the coordinates (of 262,144 points, where there are more). 0 runs
+            until nothing moves.
 
     Returns:
         Centres, labels, sizes, inertia and iterations of the best restart.
@@ -218,12 +216,12 @@ def _fit(
 ) -> KMeansResult:
     scale = point_blocks.scale(jnp.where(weights[:, None] > 0, points, 0))
     blocks = point_blocks.deal(points, weights, scale)
-    sample = point_blocks.first(blocks, _SAMPLE)
+    sample = point_blocks.first(blocks, _SEEDED)
     threshold = tolerance * _mean_variance(sample)
 
     def restart(start: Array) -> _Lloyd:
         if seeded:
-            centers, live = seeding.seed(start, sample), sample.used
+            centers, live = seeding.seed(start, sample), jnp.ones_like(blocks.used)
         else:
             centers, live = start * scale, blocks.used
         return _lloyd(blocks, centers, live, threshold, max_iterations, measure=len(starts) > 1)
@@ -299,20 +297,17 @@ def _lloyd(
     *,
     measure: bool,
 ) -> _Lloyd:
-    """Steps until the centres stand still, first on the live blocks, then on ever more."""
+    """Steps until the centres stand still, first on the live blocks, then on all."""
 
     def settled(state: _Lloyd) -> Array:
-        # A part of the points has its own optimum, as much farther from that of all.
-        allowed = threshold * (blocks.used / jnp.maximum(state.live, 1)).astype(threshold.dtype)
-        return (state.shift <= allowed) | (state.iterations >= max_iterations)
+        return (state.shift <= threshold) | (state.iterations >= max_iterations)
 
     def ended(state: _Lloyd) -> Array:
         return settled(state) & (state.live >= blocks.used)
 
     def step(state: _Lloyd) -> _Lloyd:
         last = ended(state)  # which but measures
-        more = jnp.minimum(state.live * _MORE, blocks.used)
-        live = jnp.where(settled(state), more, state.live)
+        live = jnp.where(settled(state), blocks.used, state.live)
         iterations = jnp.where(live > state.live, 0, state.iterations) + jnp.where(last, 0, 1)
         centers, inertia = _step(blocks, state.centers, live, measure)
         centers = jnp.where(last, state.centers, centers)
