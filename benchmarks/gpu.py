@@ -147,7 +147,7 @@ def summary(
     """
     lines = [{**line, "part": part["part"]} for part in done for line in part["lines"]]
     rows = [line for line in lines if "name" in line]
-    rows += _ratios(rows, sizes)
+    rows += list(_ratios(rows, sizes))  # whole before it is added, as they are looked for in it
     statuses = {part["part"]: part["status"] for part in done}
     for part, name, most in gpu_plan.limits(sizes):
         if part not in asked:

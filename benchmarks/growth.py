@@ -36,6 +36,7 @@ AXES: Mapping[str, tuple[int, ...]] = {
     "models": (2, 5, 10, 20, 45),
     "clusters": (1, 2, 4, 8, 16, 32, 64, 128, 256),
     "image size": (32, 64, 128),
+    "images": (256, 512, 1024, 2048, 4096),
     "devices": (1, 2, 4, 8),
 }
 WORK = {
@@ -43,6 +44,7 @@ WORK = {
     "models": "a bank of 17 layers, 10 clusters, a million slices a model",
     "clusters": "20 steps of k-means on 262,144 points of 9 dimensions",
     "image size": "one step of 32 images",
+    "images": "one epoch of so many images of 32×32",
     "devices": "one step of 32 images of each of 8 runs",
 }
 _BATCH = 32
@@ -107,6 +109,7 @@ def measure(axis: str, size: int) -> dict[str, float]:
         "models": bank_fit,
         "clusters": clustering,
         "image size": lambda side: training_step(1, side),
+        "images": lambda images: training_step(1, 32, images),
         "devices": lambda devices: training_step(8, 32),
     }
     call = makers[axis](size)
@@ -119,11 +122,11 @@ def measure(axis: str, size: int) -> dict[str, float]:
     return {"size": size, "seconds": seconds, "gib": kilobytes / 2**20}
 
 
-def training_step(runs: int, side: int) -> Callable[[], Any]:
-    """Returns an epoch of one step of each run."""
+def training_step(runs: int, side: int, count: int = _BATCH) -> Callable[[], Any]:
+    """Returns an epoch of so many images, of one step where not given, of each run."""
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (_BATCH, side, side, 3), dtype=np.uint8)
-    labels = np.arange(_BATCH, dtype=np.int32) % 10
+    images = rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    labels = np.arange(count, dtype=np.int32) % 10
     superclass = (np.arange(10) // 5).astype(np.int32)
     half = (0.5, 0.5, 0.5)
     noise = Dataset(
