@@ -164,6 +164,6 @@ def _coloured(train: int, test: int) -> Dataset:
     noise = many_runs.made_up(train, test)
     colours = np.random.default_rng(1).integers(0, 256, (training_step.CLASSES, 1, 1, 3), np.uint8)
     return noise._replace(
-        train_images=noise.train_images // 2 + colours[noise.train_labels] // 2,
-        test_images=noise.test_images // 2 + colours[noise.test_labels] // 2,
+        train_images=np.asarray(noise.train_images) // 2 + colours[noise.train_labels] // 2,
+        test_images=np.asarray(noise.test_images) // 2 + colours[noise.test_labels] // 2,
     )

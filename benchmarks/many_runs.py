@@ -126,8 +126,8 @@ def their_seconds(
             pin_memory=device.type == "cuda",
         )
         for images, labels, steps, shuffle in (
-            (dataset.train_images, dataset.train_labels, turned + normalize, True),
-            (dataset.test_images, dataset.test_labels, normalize, False),
+            (np.asarray(dataset.train_images), dataset.train_labels, turned + normalize, True),
+            (np.asarray(dataset.test_images), dataset.test_labels, normalize, False),
         )
     ]
 
