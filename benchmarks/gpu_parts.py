@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmarks import gpu_plan
 from benchmarks.gpu_plan import SMALL, Sizes
+from experiments.cli.errors import first_line
 
 _TERA, _GIGA = 1e12, 1e9
 # Networks by what they have other than ResNet-18.
@@ -183,13 +184,9 @@ def pytorch(sizes: Sizes, report: Report) -> None:
                     )
                     times = turns.take_turns({"": epoch}, sizes.rounds, unit=1e-3 * sizes.steps)
                 except Exception as error:  # one form must not cost the others
-                    report.missing(name, _first_line(error))
+                    report.missing(name, first_line(error))
                     continue
                 report.number(name, times[""], "ms")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def runs(sizes: Sizes, report: Report) -> None:

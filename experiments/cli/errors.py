@@ -9,6 +9,11 @@ class UserError(Exception):
     """One sentence for the user: what was wrong and what to do. Never shown with a traceback."""
 
 
+def first_line(error: Exception) -> str:
+    """The beginning of what an error says, for a sentence that quotes it."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
 _shown: list[UserError] = []
 
 

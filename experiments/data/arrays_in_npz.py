@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from experiments.cli.errors import UserError
+from experiments.cli.errors import UserError, first_line
 from experiments.cli.options import check
 from experiments.data import held_out, image_files, splits
 from experiments.data.splits import Part, Splits
@@ -50,9 +50,9 @@ def read(file: Path, title: str, *, split_seed: int, side: int | None) -> Splits
             known = ", ".join(found.files) or "none"
             arrays = {key: found[key] for key in (*train_keys, *test_keys)}
     except Exception as error:  # NumPy and zipfile raise whatever their parts raise
-        why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(
-            f"{file} cannot be read ({why}): write it anew with numpy.savez, without objects"
+            f"{file} cannot be read ({first_line(error)}): write it anew with numpy.savez, "
+            "without objects"
         ) from error
     check(
         bool(train_keys),

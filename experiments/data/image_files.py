@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageOps
 
+from experiments.cli.errors import first_line
+
 Pixels = UInt8[np.ndarray, "h w c"]
 
 EXTENSIONS = frozenset({
@@ -131,4 +133,4 @@ def _is_deep(image: Any) -> bool:
 def _why(error: Exception) -> str:
     if isinstance(error, Image.UnidentifiedImageError):
         return "it is no image that Pillow knows"
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return first_line(error)

@@ -261,11 +261,15 @@ def called(dataset: Dataset) -> str:
 @functools.lru_cache(maxsize=2)
 def load_data(settings: Data) -> Dataset:
     """Loads the images that the settings name, says what is to be said, and keeps them."""
-    own = {f.name: getattr(settings, f.name) for f in dataclasses.fields(Data)}
-    dataset = load(own.pop("dataset"), **own)._replace(stream=settings.stream)
+    dataset = _load_as_asked(settings)._replace(stream=settings.stream)
     for note in dataset.notes:
         say(f"{dataset.title}: {note}")
     return dataset
+
+
+def _load_as_asked(settings: Data) -> Dataset:
+    own = {f.name: getattr(settings, f.name) for f in dataclasses.fields(Data)}
+    return load(own.pop("dataset"), **own)
 
 
 def describe_data(dataset: Dataset) -> dict[str, Any]:
@@ -305,8 +309,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             tfds_builders.prepare(kind.tfds_name, folder, archive)
         if named.form == "tfds" and tfds_sets.version(named.name, folder) is None:
             tfds_sets.prepare(named.name, folder)
-        own = {f.name: getattr(asked, f.name) for f in dataclasses.fields(Data)}
-        print(describe(load(own.pop("dataset"), **own), _place(named, folder)))
+        print(describe(_load_as_asked(asked), _place(named, folder)))
 
 
 def _place(named: Named, folder: Path) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from experiments.cli.errors import UserError
+from experiments.cli.errors import UserError, first_line
 from experiments.data.kinds import KINDS, Kind
 from experiments.data.moments import channel_moments
 
@@ -94,11 +94,6 @@ def _read_checked(kind: Kind, folder: Path) -> Arrays:
             f"the {kind.tfds_name} in {prepared} is damaged ({first_line(error)}): delete that "
             f"folder, then prepare it with {_command(kind, folder)}"
         ) from error
-
-
-def first_line(error: Exception) -> str:
-    """The beginning of what an error says, for a sentence that quotes it."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def quiet_tfds() -> Any:

@@ -20,8 +20,7 @@ from PIL import Image
 from tensorflow_datasets.core import registered
 from tensorflow_datasets.image_classification import cifar
 
-from experiments.cli.errors import UserError
-from experiments.data import stored
+from experiments.cli.errors import UserError, first_line
 
 Example = tuple[str, dict[str, Any]]
 
@@ -216,7 +215,7 @@ def prepare(name: str, folder: Path, archive: Path | None = None) -> None:
         )
         raise UserError(
             f"{name} could not be prepared in {folder} from {source} "
-            f"({stored.first_line(error)}): check that the folder can be written to, and "
+            f"({first_line(error)}): check that the folder can be written to, and "
             f"{remedy}"
         ) from error
 

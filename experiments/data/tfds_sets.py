@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.cli.errors import UserError
+from experiments.cli.errors import UserError, first_line
 from experiments.cli.options import check
 from experiments.data import splits, stored
 from experiments.data.splits import Labelled, Splits
@@ -183,7 +183,7 @@ def prepare(name: str, folder: Path) -> None:
         )
     except Exception as error:  # TFDS raises whatever its parts raise
         raise UserError(
-            f"{name} could not be prepared here ({stored.first_line(error)}): {_remedy(name)}"
+            f"{name} could not be prepared here ({first_line(error)}): {_remedy(name)}"
         ) from error
 
 
@@ -219,7 +219,7 @@ def _builder(place: Path) -> Any:
 
 def _damaged(place: Path, error: Exception) -> UserError:
     return UserError(
-        f"the data set in {place} is damaged ({stored.first_line(error)}): delete that folder and "
+        f"the data set in {place} is damaged ({first_line(error)}): delete that folder and "
         "prepare it again"
     )
 
