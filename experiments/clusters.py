@@ -33,7 +33,7 @@ class Clusters(Experiment):
 
 
 PRESETS = {
-    "quick": Clusters(clusters=(2, 10), **presets.quick("clusters")),
+    "quick": Clusters(clusters=(10,), **presets.quick("clusters")),
     "reduced": Clusters(clusters=(1, 3, 10), **presets.reduced("clusters")),
     "paper": Clusters(**presets.paper("clusters")),
 }
@@ -61,7 +61,7 @@ def ask(settings: Clusters, made_of: Ingredients) -> Question:
     two = min((k for k in settings.clusters if k > 1), default=1)
     few = [names[two] for names in by_distance.values() if two in names]
     figures = [Figure("figure2", "Ways of starting a network", (*first, *few))]
-    for distance, names in by_distance.items():
+    for distance, names in by_distance.items() if len(settings.clusters) > 1 else ():
         steps = (*(name for name in first if name == "random"), *names.values())
         title = f"Number of clusters, {distances.get(distance).label} distance"
         figures.append(Figure(f"figure3-{distance}", title, steps, "sequential"))

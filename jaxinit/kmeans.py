@@ -8,6 +8,8 @@ the end are never looked at, so that points of several lengths, filled up, can s
 """
 
 import functools
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
@@ -22,6 +24,9 @@ from jaxinit.signatures import PRNGKey
 # Of so many blocks the seeds are drawn; fewer would miss smaller clusters. Lloyd's steps go over
 # the first of them alone, until the centres settle, and only then over all blocks.
 _SEEDED = 4
+
+#: Defaults of `fit`.
+MAX_ITERATIONS, TOLERANCE = 300, 1e-4
 
 # One running sum of weights adds no more than so many, where no more such sums are needed.
 _ADDED, _SUMS = 16, 2**20
@@ -72,8 +77,8 @@ def fit(
     weights: Weights | None = None,
     centers: Centers | None = None,
     restarts: int = 1,
-    max_iterations: int = 300,
-    tolerance: float = 1e-4,
+    max_iterations: int = MAX_ITERATIONS,
+    tolerance: float = TOLERANCE,
 ) -> KMeansResult:
     """Finds k centres that minimise the inertia Σᵢ wᵢ·minⱼ ‖xᵢ − cⱼ‖².
 
@@ -130,6 +135,31 @@ def fit(
         max_iterations=max_iterations,
         tolerance=tolerance,
     )
+
+
+def compile_for(shapes: Iterable[tuple[int, int]], k: int, *, restarts: int = 1) -> None:
+    """Compiles what `fit` needs for float32 points of several shapes, side by side.
+
+    Args:
+        shapes: Of points: how many, and of how many coordinates.
+        k: As `fit` will be told.
+        restarts: As `fit` will be told.
+    """
+    dtype = jnp.dtype(jnp.float32)
+    draws = jax.eval_shape(lambda: seeding.draws(jax.random.key(0), k, restarts, dtype))
+    lowered = [
+        _fit.lower(
+            jax.ShapeDtypeStruct(shape, dtype),
+            jax.ShapeDtypeStruct(shape[:1], dtype),
+            draws,
+            seeded=True,
+            max_iterations=MAX_ITERATIONS,
+            tolerance=TOLERANCE,
+        )
+        for shape in dict.fromkeys(shapes)
+    ]
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(lambda program: program.compile(), lowered))
 
 
 @jax.jit

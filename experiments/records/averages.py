@@ -5,8 +5,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-import scipy.optimize
-import scipy.stats
+import scipy
 from jaxtyping import Float
 
 from experiments.cli.errors import UserError

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import scipy.optimize
-import scipy.stats
+import scipy
 
 from experiments.records import averages
 from experiments.records.averages import Finals, Values

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,13 +144,7 @@ class Runner:
         for chain in chains:  # only tasks of as many images are trained at once
             sizes = tuple(self.tasks[run.pair].size for run in chain)
             alike.setdefault((self._training(chain[0].variant), sizes), []).append(chain)
-        for variant in dict.fromkeys(chain[0].variant for chain in chains):
-            network = networks.make_network(self._classes, self._training(variant))
-            known = networks.trace(network, self.dataset.train_images.shape[1:])
-            start = functools.partial(
-                initializers.run, self.variants[variant].make(), network=known
-            )
-            self._initializers[variant] = programs.jit_once(start)
+        self._make_initializers(dict.fromkeys(chain[0].variant for chain in chains))
         progress = self._progress or Progress(
             sum(
                 self._pixels(run) * self._training(run.variant).epochs
@@ -166,6 +160,21 @@ class Runner:
                 variables = [self._start(trainer, chain[0]) for chain in group]
                 for runs in zip(*group, strict=True):
                     variables = self._train(trainer, runs, variables, places, progress)
+
+    def _make_initializers(self, variants: Iterable[str]) -> None:
+        """Makes what starts the networks of some variants, and compiles it."""
+        size = self.dataset.train_images.shape[1:]
+        lowered = []
+        for variant in variants:
+            network = networks.make_network(self._classes, self._training(variant))
+            known = networks.trace(network, size)
+            start = functools.partial(
+                initializers.run, self.variants[variant].make(), network=known
+            )
+            self._initializers[variant] = programs.jit_once(start)
+            key, variables = networks.shapes(network, size)
+            lowered.append(self._initializers[variant].lower(key, variables["params"]))
+        programs.compile_all(lowered)
 
     def _training(self, variant: str) -> Training:
         return self.variants[variant].training or self.settings

@@ -13,7 +13,6 @@ from experiments.data.tasks import check_pairs
 from experiments.records import run_record, store, summaries
 from experiments.records.run_record import RunRecord
 from experiments.records.shown import Shown
-from experiments.reporting import charts, presentation, tables
 from experiments.runs.runner import Runner
 from experiments.study import authors
 from experiments.study.entry import Entry, Section
@@ -156,6 +155,9 @@ def present(
     dataset: Dataset,
 ) -> list[Path]:
     """Writes the summary, the results table and the figures; prints the table."""
+    # Only here: Matplotlib takes long to import, and training begins without it.
+    from experiments.reporting import charts, presentation, tables
+
     folder = Path(settings.evaluation.output)
     shown = Shown(
         labels={variant.name: variant.label for variant in question.variants},

@@ -40,11 +40,22 @@ def trace(network: Any, size: tuple[int, ...]) -> Network:
 
 
 @functools.cache
+def shapes(network: Any, size: tuple[int, ...]) -> tuple[Any, Any]:
+    """The shapes of a key, and of the variables that the network draws with it.
+
+    Args:
+        network: As for `trace`.
+        size: As for `trace`.
+    """
+    images = jax.ShapeDtypeStruct((1, *size, 3)[:4], jnp.float32)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return key, jax.eval_shape(lambda key, x: network.init(key, x, train=False), key, images)
+
+
+@functools.cache
 def _trace(network: Any, shape: tuple[int, ...]) -> Network:
     images = jax.ShapeDtypeStruct(shape, jnp.float32)
-    variables = jax.eval_shape(
-        lambda key, x: network.init(key, x, train=False), jax.random.key(0), images
-    )
+    _, variables = shapes(network, shape[1:])
     rest = {name: tree for name, tree in variables.items() if name != "params"}
 
     def apply(params: Any, rest: Any, images: Array) -> Array:

@@ -1,7 +1,8 @@
 """The compiled functions that trainers share."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +20,12 @@ def jit_once(function: Callable[..., Any]) -> Any:
     cpu = jax.default_backend() == "cpu"
     options: Any = {"xla_backend_optimization_level": 1} if cpu else None
     return jax.jit(function, compiler_options=options)
+
+
+def compile_all(lowered: Iterable[jax.stages.Lowered]) -> None:
+    """Compiles programs side by side, so that calling them finds them compiled."""
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(lambda program: program.compile(), lowered))
 
 
 class Programs(NamedTuple):

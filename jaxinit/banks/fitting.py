@@ -185,6 +185,7 @@ def _cluster_all(
         raise ValueError("a bank needs at least one layer: layers= chooses none")
     most = asked.most(len(models))
     room = _room([layer.shape for layer in chosen], len(models), most)
+    _compile(chosen, len(models), room, most, asked)
     filters, sizes, inertia, kernel_sizes = {}, {}, {}, {}
     for layer in chosen:
         name = layer.name
@@ -199,6 +200,25 @@ def _cluster_all(
             filters[name] = _masked(filters[name], live[name], own.size)
         sizes[name], inertia[name], kernel_sizes[name] = found.sizes, found.inertia, own.size
     return filters, sizes, inertia, flax.core.FrozenDict(kernel_sizes)
+
+
+def _compile(
+    chosen: Sequence[Layer],
+    models: int,
+    room: dict[tuple[int, ...], int],
+    most: int,
+    asked: _Settings,
+) -> None:
+    """Compiles k-means for all layers: side by side it takes half the time."""
+    shapes = []
+    for layer in chosen:
+        inputs, outputs = layer.shape[-2:]
+        rows = _rows(models * min(inputs * outputs, most), room[layer.size])
+        slices = jax.ShapeDtypeStruct((rows, math.prod(layer.size)), jnp.float32)
+        features = functools.partial(_features, metric=asked.metric, size=layer.size)
+        if rows >= asked.clusters:
+            shapes.append(jax.eval_shape(features, slices).shape)
+    kmeans.compile_for(shapes, asked.clusters, restarts=asked.restarts)
 
 
 def _cluster(

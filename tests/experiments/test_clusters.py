@@ -97,3 +97,4 @@ def test_figures_show_what_the_papers_do():
     steps = tuple(f"fourier-k{k}" for k in (1, 2, 3, 10, 30, 50))
     assert shown["figure3-fourier"] == ("random", *steps)
     assert set(shown) == {"figure2", "figure3-euclidean", "figure3-fourier"}
+    assert [figure.stem for figure in ask(clusters=(3,)).figures] == ["figure2"]

@@ -385,3 +385,13 @@ def test_bad_input(change, sentence):
     arguments = {"points": normal(10, 2), "k": 3, **change}
     with pytest.raises(ValueError, match=sentence):
         kmeans.fit(KEY, **arguments)
+
+
+def test_what_is_compiled_beforehand_is_not_compiled_again(caplog):
+    kmeans.compile_for([(41, 2), (43, 2), (41, 2)], 3, restarts=2)
+    with jax.log_compiles():
+        kmeans.fit(KEY, normal(41, 2), 3, restarts=2)
+        kmeans.fit(KEY, normal(43, 2), 3, restarts=2)
+        assert "compilation of jit(_fit)" not in caplog.text
+        kmeans.fit(KEY, normal(43, 2), 3, restarts=1)
+    assert "compilation of jit(_fit)" in caplog.text
