@@ -37,7 +37,7 @@ Trainer.init_variables = lambda self, key: jax.tree.map(
     lambda leaf: leaf.astype("float64"), init(self, key)
 )
 quick = clusters.PRESETS["quick"]
-settings = dataclasses.replace(quick.training, precision="float64")
+settings = dataclasses.replace(quick.training, network="vgg11", precision="float64")
 preset = dataclasses.replace(quick, training=settings)
 dataclasses.replace(clusters.ENTRY, presets={"quick": preset}).main(sys.argv[1:])
 """
@@ -119,21 +119,11 @@ def assert_same_runs(one, two):
     assert names[0] == names[1]
 
 
-def test_two_processes_train_the_same_runs_as_one(alone, tmp_path):
-    """Sequential runs: source models, a bank, and variables that go from task to task."""
-    processes = both(functools.partial(start_clusters, tmp_path), joined)
-    (said, news), (silent, silence) = ends(processes, 300)
-    assert [process.returncode for process in processes] == [0, 0], news + silence
-    assert "| Random" in said
-    assert "Random" not in silent  # Gloo greets in every process
-    assert "validation accuracy" not in silence
-    assert_same_runs(alone, tmp_path)
-    summary = json.loads((tmp_path / "clusters" / "clusters-procedural.json").read_text())
-    assert list(summary["variants"]) == ["random", "euclidean-k2"]
+def test_two_processes_train_the_same_runs_as_one_though_one_is_killed(alone, tmp_path):
+    """Sequential runs: source models, a bank, and variables that go from task to task.
 
-
-def test_what_a_killed_process_interrupts_goes_on_with_the_next_start(alone, tmp_path):
-    """The next start is one under Slurm, where the coordinator alone is named."""
+    The next start is one under Slurm, where the coordinator alone is named.
+    """
     begin = functools.partial(start_clusters, tmp_path)
     processes = both(begin, joined)
     deadline = time.monotonic() + 240
@@ -148,12 +138,17 @@ def test_what_a_killed_process_interrupts_goes_on_with_the_next_start(alone, tmp
     assert "Traceback" not in news
     assert any((tmp_path / "clusters" / "runs").glob("*.json"))
     processes = both(begin, slurm)
-    (_, news), (_, silence) = ends(processes, 300)
+    (said, news), (silent, silence) = ends(processes, 300)
     assert [process.returncode for process in processes] == [0, 0], news + silence
+    assert "| Random" in said
+    assert "Random" not in silent  # Gloo greets in every process
+    assert "validation accuracy" not in silence
     # The source models and their bank are there; a chain of runs begins anew where it was cut.
     assert "runs recorded already" in news
     assert "source" not in news
     assert_same_runs(alone, tmp_path)
+    summary = json.loads((tmp_path / "clusters" / "clusters-procedural.json").read_text())
+    assert list(summary["variants"]) == ["random", "euclidean-k2"]
 
 
 ENDING = """
