@@ -108,7 +108,8 @@ def key(value: Any) -> None:
     Raises:
         ValueError: Says how to make one.
     """
-    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
+    dtype: Any = getattr(value, "dtype", None)
+    shape = getattr(value, "shape", None)
     new = shape == () and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     raw = dtype == jnp.uint32 and shape in ((2,), (4,))
     if not isinstance(value, jax.Array | np.ndarray) or not (new or raw):

@@ -13,7 +13,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Int32
 
-from jaxinit import checks, choices, distances, kernels, kmeans, relative_norms, trees
+from jaxinit import checks, choices, distances, kernels, kmeans, relative_norms
 from jaxinit import layers as network_layers
 from jaxinit.banks.filter_bank import FilterBank, Provenance
 from jaxinit.distances import REPRESENTATIVES
@@ -101,7 +101,7 @@ def listed(models: Params | Iterable[Params]) -> list[Params]:
         and not isinstance(models, Mapping)
         and jax.tree_util.all_leaves([models])
     )
-    if several and np.ndim(models) == 0 and trees.is_array(models):
+    if several and getattr(models, "shape", None) == ():
         raise ValueError(f"models must be trees of parameters, not {checks.shown(models)}")
     return list(models) if several else [models]
 

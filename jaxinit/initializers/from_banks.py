@@ -9,6 +9,7 @@ from jaxtyping import Array
 
 from jaxinit import banks, checks, kernels, transfer
 from jaxinit import layers as network_layers
+from jaxinit.banks.filter_bank import check_bank
 from jaxinit.initializers.composition import fill_layers
 from jaxinit.layers import Layer, Layers, Network
 from jaxinit.signatures import Initializer, Params, ParamsInitializer, PRNGKey
@@ -28,7 +29,7 @@ def clustered_kernel(
     Raises:
         ValueError: The bank has no such layer, or none of the kernel's size (when called).
     """
-    banks.filter_bank.check_bank(bank)
+    check_bank(bank)
 
     def init(key: PRNGKey, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
         checks.kernel(key, shape, dtype)

@@ -6,7 +6,6 @@ prints each call, of a random choice of so many or of all, that ends in neither 
 sentence of the library's own: a `ValueError` or `TypeError` that the library itself raises.
 """
 
-import importlib
 import inspect
 import math
 import random
@@ -256,8 +255,7 @@ def complaints(
 
 
 if __name__ == "__main__":
-    importlib.import_module("jaxinit")
-    numbers = [int(text) for text in sys.argv[1:]]
-    wrong = complaints(*(numbers or [None]))
+    given = dict(zip(("number", "seed"), map(int, sys.argv[1:]), strict=False))
+    wrong = complaints(given.get("number"), given.get("seed", 0))
     print("\n".join(wrong))
     print(len(list(calls())), "calls known,", len(wrong), "wrong")
