@@ -139,7 +139,7 @@ def names(needs: str | None = None) -> tuple[str, ...]:
         >>> names("images")
         ('patch_whitening', 'patch_kmeans')
     """
-    if needs is not None and needs not in get_args(Needs):
+    if needs is not None and not (isinstance(needs, str) and needs in get_args(Needs)):
         raise choices.unknown(f"needs={needs!r}", get_args(Needs))
     return tuple(name for name, entry in _BY_NAME.items() if needs in (None, entry.needs))
 
@@ -150,7 +150,7 @@ def get(name: str) -> Entry:
     Raises:
         ValueError: There is none of this name.
     """
-    if name not in _BY_NAME:
+    if not isinstance(name, str) or name not in _BY_NAME:
         raise choices.unknown(f"initialiser {name!r}", _BY_NAME)
     return _BY_NAME[name]
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxinit import trees
+from jaxinit import checks, trees
 from jaxinit.weights import StoredArray
 
 
@@ -27,6 +27,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Any:
         ValueError: The folder holds no checkpoint, or a damaged one; also when an array is read.
         FileNotFoundError: There is no such folder.
     """
+    checks.path(path)
     path = Path(path).absolute()
     if not path.is_dir():
         raise FileNotFoundError(f"{path} does not exist: name the folder of an Orbax checkpoint")

@@ -12,7 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxinit import banks, diagnostics, initializers, kernels, normal_slices, transfer
+from jaxinit import (
+    banks,
+    checks,
+    diagnostics,
+    initializers,
+    kernels,
+    normal_slices,
+    relative_norms,
+    transfer,
+)
 from jaxinit import layers as network_layers
 from jaxinit.layers import Layers, LiveTaps, Network
 from jaxinit.signatures import Params, ParamsInitializer, PlainInitializer, PRNGKey
@@ -51,12 +60,11 @@ def at_norms_of(
         drawn = initializers.run(initializer, key, params, network)
         wanted = initializers.run(reference, key, params, network)
         wanted = diagnostics.kernel_norms(wanted, layers, live, network=known)
-        norms = diagnostics.kernel_norms(drawn, layers, live, network=known)
+        chosen = known.select(layers)
         new = {}
-        for name, norm in norms.items():
-            kernel = kernels.get(drawn, known[name])
-            factor = wanted[name] / jnp.where(norm > 0, norm, 1)
-            new[known[name]] = kernel * factor.astype(kernel.dtype)
+        for layer, kernel in zip(chosen, kernels.get_all(drawn, chosen), strict=True):
+            counted = network_layers.live_part(kernel, layer, live)
+            new[layer] = relative_norms.with_norm(kernel, wanted[layer.name], counted)
         return kernels.put(drawn, new)
 
     return init
@@ -85,6 +93,7 @@ def shuffled(
     Raises:
         ValueError: A layer that the bank does not hold, or with another kernel size (when applied).
     """
+    checks.live(live)
 
     def make(key: PRNGKey, bank: banks.FilterBank, name: str, kernel: Array) -> Array:
         banks.check_layer(bank, name, kernel.shape)

@@ -3,9 +3,10 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxinit import kernels
+from jaxinit import kernels, point_blocks, relative_norms
 from jaxinit import layers as network_layers
 from jaxinit.layers import Layers, LiveTaps, Network
+from jaxinit.models.modules import at_least_float32
 from jaxinit.signatures import Params
 
 
@@ -35,13 +36,14 @@ def kernel_norms(
     chosen = network_layers.of(params, network, shapes=False).select(layers)
     found = zip(chosen, kernels.get_all(params, chosen), strict=True)
     parts = {layer.name: network_layers.live_part(kernel, layer, live) for layer, kernel in found}
-    return {name: jnp.linalg.norm(_wide(part)) for name, part in parts.items()}
+    return {name: relative_norms.length(part).reshape(()) for name, part in parts.items()}
 
 
-def _wide(kernel: Array) -> Float[Array, " n"]:
-    """As a vector, of no less than float32: squares of half precision overflow at 256."""
+def _direction(kernel: Array) -> Float[Array, " n"]:
+    """As a vector in no less than float32, brought near 1 by a power of two."""
     vector = jnp.abs(kernel.ravel()) if jnp.iscomplexobj(kernel) else kernel.ravel()
-    return vector if vector.dtype == jnp.float64 else vector.astype(jnp.float32)
+    vector = at_least_float32(vector)
+    return vector * point_blocks.scale(vector)
 
 
 def kernel_angles(
@@ -76,7 +78,7 @@ def kernel_angles(
 
     def angle(layer: network_layers.Layer) -> Float[Array, ""]:
         one, other = (
-            _wide(network_layers.live_part(kernels.get(tree, layer), layer, live))
+            _direction(network_layers.live_part(kernels.get(tree, layer), layer, live))
             for tree in (before, after)
         )
         one, other = one * jnp.linalg.norm(other), other * jnp.linalg.norm(one)

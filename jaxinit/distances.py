@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxinit import choices
+from jaxinit import choices, relative_norms
 
 #: Sides of a slice, such as (h, w).
 Size = tuple[int, ...]
@@ -85,7 +85,7 @@ def get(name: str) -> Distance:
         >>> get("fourier").name
         'fourier'
     """
-    if name not in _KNOWN:
+    if not isinstance(name, str) or name not in _KNOWN:
         raise choices.unknown(f"distance {name!r}", _KNOWN)
     return _KNOWN[name]
 
@@ -102,8 +102,7 @@ def _same(slices: Float[Array, "n d"], size: Size) -> Float[Array, "n d"]:
 
 def _unit(slices: Float[Array, "n d"], size: Size) -> Float[Array, "n d"]:
     del size
-    norms = jnp.linalg.norm(slices, axis=1, keepdims=True)
-    return slices / jnp.where(norms > 0, norms, 1)
+    return relative_norms.unit(slices, axis=1)
 
 
 def _magnitudes(slices: Float[Array, "n d"], size: Size) -> Float[Array, "n f"]:

@@ -8,6 +8,7 @@ How it is stored is a `View`, a sequence of steps that can be taken back.
 import contextlib
 import contextvars
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,6 +18,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
+from jaxinit import checks
 from jaxinit.trees import Path, leaves, plain_path
 
 
@@ -208,6 +210,7 @@ def put(params: Any, kernels: Mapping[Any, Array]) -> Any:
     Raises:
         ValueError: The tree lacks a layer's leaf, or two of its leaves have one path.
     """
+    checks.mapping("kernels", kernels, "the kernels of layers")
     with_paths, structure = jax.tree_util.tree_flatten_with_path(params)
     found: dict[Path, Any] = {}
     for keys, leaf in with_paths:
@@ -219,7 +222,8 @@ def put(params: Any, kernels: Mapping[Any, Array]) -> Any:
         found[path] = leaf
     changed: dict[Path, Any] = {}
     for layer, kernel in kernels.items():
-        leaf = changed[layer.path] if layer.path in changed else _leaf(found, layer)
+        leaf = _leaf(found | changed, layer)
+        checks.array("a new kernel", kernel, None, jnp.number)
         check_floating(leaf, layer.path)
         changed[layer.path] = _put(leaf, layer.view, kernel.astype(_dtype(leaf)))
     new = [like(changed[path], leaf) if path in changed else leaf for path, leaf in found.items()]
@@ -227,6 +231,7 @@ def put(params: Any, kernels: Mapping[Any, Array]) -> Any:
 
 
 def _leaf(found: Mapping[Path, Any], layer: Stored) -> Any:
+    checks.kind("layer", layer, Stored, "a layer of a network, as jaxinit.trace finds it")
     if layer.path is None:
         raise ValueError("the kernel is computed from others, so that no leaf holds it")
     if layer.path not in found:
@@ -318,6 +323,9 @@ def to_slices(kernel: Float[Array, "... i o"]) -> Float[Array, "n d"]:
     Returns:
         One row of taps (h·w) for each slice, output channel by output channel: row o·i_total + i.
     """
+    checks.array("kernel", kernel, None)
+    if len(kernel.shape) < 2:
+        raise ValueError(f"a kernel of shape {kernel.shape} has no input and output channels")
     *size, inputs, outputs = kernel.shape
     last = len(size)
     order = (last + 1, last, *range(last))
@@ -331,6 +339,10 @@ def from_slices(slices: Float[Array, "n d"], shape: tuple[int, ...]) -> Float[Ar
         slices: One row of taps for each pair of output and input channel.
         shape: Of the kernel (spatial …, i, o); i·o must be the number of rows.
     """
+    checks.array("slices", slices, 2)
+    checks.shape(shape)
+    if len(shape) < 2 or (math.prod(shape[-2:]), math.prod(shape[:-2])) != slices.shape:
+        raise ValueError(f"slices of shape {slices.shape} do not make a kernel of {tuple(shape)}")
     *size, inputs, outputs = shape
     order = (*range(2, 2 + len(size)), 1, 0)
     return jnp.transpose(slices.reshape(outputs, inputs, *size), order)
@@ -363,6 +375,7 @@ def check_channels_last(shape: Sequence[int], rank: int | None = 4) -> None:
     Raises:
         ValueError: Says how to get it right.
     """
+    checks.shape(shape)
     if len(shape) != rank and (rank is not None or len(shape) < 3):
         raise ValueError(
             f"a kernel of shape {tuple(shape)} has not the sides (height, width, in, out): "

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int32, Num
 
-from jaxinit import nearest_centers, point_blocks, seeding
+from jaxinit import checks, nearest_centers, point_blocks, seeding
 from jaxinit.signatures import PRNGKey
 
 # Of so many blocks the seeds are drawn; fewer would miss smaller clusters. Lloyd's steps go over
@@ -121,6 +121,8 @@ def fit(
         >>> float(fit(jax.random.key(0), points, 2).inertia)
         1.0
     """
+    checks.key(key)
+    checks.numbers(tolerance=tolerance)
     _check(points, weights, centers, k, restarts, max_iterations)
     dtype = _wide(points)
     if centers is None:
@@ -162,7 +164,6 @@ def compile_for(shapes: Iterable[tuple[int, int]], k: int, *, restarts: int = 1)
         list(threads.map(lambda program: program.compile(), lowered))
 
 
-@jax.jit
 def assign(points: Points, centers: Centers) -> tuple[Int32[Array, " n"], Float[Array, " n"]]:
     """Finds each point's nearest centre, block by block, by exact differences.
 
@@ -172,7 +173,21 @@ def assign(points: Points, centers: Centers) -> tuple[Int32[Array, " n"], Float[
 
     Returns:
         The number of the nearest centre (the lowest of equals), and the squared distance to it.
+
+    Raises:
+        ValueError: No points, no centres, or of other numbers of coordinates.
     """
+    for name, rows in (("points", points), ("centers", centers)):
+        checks.array(name, rows, 2)
+    if not points.size or not centers.size or points.shape[1] != centers.shape[1]:
+        raise ValueError(
+            f"points of shape {points.shape} cannot be given centers of shape {centers.shape}"
+        )
+    return _assign(points, centers)
+
+
+@jax.jit
+def _assign(points: Points, centers: Centers) -> tuple[Int32[Array, " n"], Float[Array, " n"]]:
     points = jnp.asarray(points, _wide(points))
     centers = jnp.asarray(centers, points.dtype)
     scale = point_blocks.scale(points, centers)
@@ -204,7 +219,15 @@ def _check(
     restarts: int,
     max_iterations: int,
 ) -> None:
+    checks.whole(k=k, restarts=restarts, max_iterations=max_iterations)
+    checks.array("points", points, 2)
+    if centers is not None:
+        checks.array("centers", centers, 2)
+    if weights is not None:
+        checks.array("weights", weights, 1, jnp.number)
     count = len(points)
+    if not points.shape[1]:
+        raise ValueError(f"points of shape {points.shape} have no coordinates")
     if k < 1:
         raise ValueError(f"k={k} clusters cannot be made: ask for 1 or more")
     if k > count:

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxinit import kernels, trees
+from jaxinit import checks, kernels, trees
 from jaxinit.kernels import View
 from jaxinit.trees import Path
 
@@ -247,7 +247,9 @@ class Network:
                 )
             return main[: int(layers)]
         if isinstance(layers, slice):
-            if layers.step is not None and layers.step < 0:
+            ends = {"start": layers.start, "stop": layers.stop, "step": layers.step}
+            checks.whole(**{name: end for name, end in ends.items() if end is not None})
+            if layers.step is not None and layers.step < 1:
                 raise ValueError("layers are in the order of calls: give a slice that goes forward")
             return main[layers]
         if callable(layers):
@@ -256,10 +258,11 @@ class Network:
                 raise ValueError(f"the predicate holds for no layer: {self._known()}")
             return chosen
         if isinstance(layers, float):
-            raise TypeError(
-                f"layers={layers} must be a whole number, a slice, names or a predicate"
-            )
-        several = [layers] if isinstance(layers, str | Layer) else list(layers)
+            raise TypeError(f"{layers=} must be a whole number, a slice, names or a predicate")
+        several = [layers] if isinstance(layers, str | Layer) else layers
+        if isinstance(several, np.ndarray):
+            several = np.ravel(several).tolist()
+        checks.kind("layers", several, list | tuple, "numbers, a slice, names or a predicate")
         names = {name for one in several for name in self._named(one, main)}
         return tuple(layer for layer in self.layers if layer.name in names)
 
@@ -331,6 +334,8 @@ def declare(params: Any, names: Sequence[str], *, layout: str = "HWIO") -> Netwo
     Raises:
         ValueError: A name that no leaf has, or a leaf of another rank than the layout.
     """
+    checks.kind("layout", layout, str, "a text such as HWIO")
+    checks.kind("names", names, list | tuple, "a list of names")
     spatial = [axis for axis, letter in enumerate(layout) if letter not in "IO"]
     if sorted(layout.replace("I", "").replace("O", "") + "IO") != sorted(layout) or (
         not spatial or len(set(layout)) < len(layout)
@@ -347,7 +352,7 @@ def declare(params: Any, names: Sequence[str], *, layout: str = "HWIO") -> Netwo
     if isinstance(names, str):
         raise ValueError(f"names must be a list of names, not the text {names!r}")
     for name in names:
-        if name not in found:
+        if not isinstance(name, str) or name not in found:
             raise ValueError(f"no leaf is called {name!r}: there are {', '.join(sorted(found))}")
         path, shape = found[name]
         if len(shape) != len(layout):
@@ -386,6 +391,7 @@ def of(params: Any, network: Network | None = None, *, shapes: bool = True) -> N
         raise ValueError(
             f"network must be what jaxinit.trace returns, not {type(network).__name__}"
         )
+    checks.kind("shapes", shapes, bool, "True or False")
     found = trees.leaves(params)
     for layer in network.layers:
         if layer.path is None:
@@ -440,4 +446,5 @@ def live_part(kernel: Any, layer: Layer, live: LiveTaps | None) -> Any:
         live: See `Network.live_taps`; all taps of layers that it does not name, and of all where it
             is None.
     """
+    checks.live(live)
     return kernel[live[layer.name]] if live and layer.name in live else kernel

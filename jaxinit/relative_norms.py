@@ -4,11 +4,13 @@ Its taps are N(0, 2/(taps·c_out)), so that ‖w‖² is 2·c_in on average, wha
 number of output channels (He et al. 2015, equation 14).
 """
 
+import math
 from collections.abc import Sequence
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxinit import checks
 from jaxinit.models.modules import at_least_float32
 
 
@@ -31,11 +33,17 @@ def at_relative_norm(
         kernel: Of one layer (spatial …, i, o).
         relative_norm: ‖w‖ / √(2·i) of the result.
 
+    Raises:
+        ValueError: It is negative or not finite.
+
     Example:
         >>> kernel = at_relative_norm(jnp.ones((3, 3, 2, 8)), 3.0)
         >>> round(float(jnp.sum(kernel**2)), 3)
         36.0
     """
+    checks.numbers(relative_norm=relative_norm)
+    if checks.known(relative_norm) and not 0 <= relative_norm < math.inf:
+        raise ValueError(f"relative_norm={relative_norm} must be 0 or more: 1 is the default's")
     return with_norm(kernel, relative_norm * default_norm(kernel.shape))
 
 
@@ -46,8 +54,7 @@ def with_norm(
 ) -> Float[Array, "... i o"]:
     """Scales a kernel to a norm; one of zeros stays so.
 
-    In float32, or float64 where the kernel is, and by way of its largest tap, so that no square
-    leaves the range of numbers.
+    In float32, or float64 where the kernel is.
 
     Args:
         kernel: Of one layer.
@@ -61,6 +68,31 @@ def with_norm(
     part = wide if counted is None else at_least_float32(counted)
     largest = jnp.max(jnp.abs(part), initial=0)
     largest = jnp.where(largest > 0, largest, jnp.ones_like(largest))
-    length = jnp.linalg.norm((part / largest).ravel())
-    factor = jnp.asarray(norm, wide.dtype) / jnp.where(length > 0, length, jnp.ones_like(length))
+    own = length(part / largest).reshape(())
+    factor = jnp.asarray(norm, wide.dtype) / jnp.where(own > 0, own, jnp.ones_like(own))
     return wide / largest * factor
+
+
+def length(values: Array, axis: int | tuple[int, ...] | None = None) -> Float[Array, "..."]:
+    """The Euclidean norm over some axes, or all, which stay as axes of size 1.
+
+    In float32, or float64 where the values are, and of values brought near 1 by a power of two,
+    which rounds nothing: no square leaves the range of numbers.
+
+    Example:
+        >>> length(jnp.full((2, 8), 200, jnp.float16), axis=1).ravel()
+        Array([565.6854, 565.6854], dtype=float32)
+    """
+    size = at_least_float32(jnp.abs(values))
+    largest = jnp.max(size, axis=axis, keepdims=True, initial=0)
+    _, exponent = jnp.frexp(largest)
+    most = jnp.finfo(size.dtype).maxexp - 2
+    scale = jnp.ldexp(jnp.ones_like(largest), jnp.clip(-exponent, -most, most))
+    return jnp.sqrt(jnp.sum(jnp.square(size * scale), axis=axis, keepdims=True)) / scale
+
+
+def unit(values: Array, axis: int) -> Float[Array, "..."]:
+    """Scales vectors along an axis to length 1, in no less than float32; those of zeros stay so."""
+    wide = at_least_float32(values)
+    norms = length(wide, axis)
+    return wide / jnp.where(norms > 0, norms, 1)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxinit import following, kernels, trees
+from jaxinit import checks, following, kernels, trees
 from jaxinit.following import Call, Leaf, Mix
 from jaxinit.kernels import Part, View
 from jaxinit.layers import Dense, Network
@@ -76,6 +76,7 @@ class Program(NamedTuple):
 
 def program(apply: Callable[..., Any], params: Any, *args: Any, **kwargs: Any) -> Program:
     """Traces a network; arguments are as of `trace`. Leaves that are no arrays are handed over."""
+    checks.function("apply", apply)
     leaves, structure = jax.tree_util.tree_flatten((params, args, kwargs))
     arrays = [number for number, leaf in enumerate(leaves) if trees.is_array(leaf)]
     paths = [

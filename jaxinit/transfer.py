@@ -6,6 +6,7 @@ of calls; the only one of its size, from the first. `by_depth` shows it before i
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
@@ -15,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxinit import banks, choices, kernels
-from jaxinit.banks.filter_bank import check_known
+from jaxinit import banks, checks, choices, kernels
+from jaxinit.banks.filter_bank import check_bank, check_known
 from jaxinit.layers import Layer, Layers, Network
 
 #: Which layer of a bank fills which layer of a network: by name or by relative depth.
@@ -61,9 +62,12 @@ def pairs(
     Raises:
         ValueError: A layer that the bank lacks, or an unknown `match` or `missing`.
     """
-    if missing not in get_args(Missing):
+    check_bank(bank)
+    checks.kind("network", network, Network, "what jaxinit.trace returns")
+    if not isinstance(missing, str) or missing not in get_args(Missing):
         raise choices.unknown(f"missing={missing!r}", get_args(Missing))
-    if not isinstance(match, Mapping) and match not in get_args(Rule):
+    named = isinstance(match, str) and match in get_args(Rule)
+    if not isinstance(match, Mapping) and not named:
         more = ", or give a mapping from the network's layers to the bank's"
         raise choices.unknown(f"match={match!r}", get_args(Rule), more)
     if isinstance(match, Mapping):
@@ -142,6 +146,7 @@ def at_depth(
     Raises:
         ValueError: There is no such layer.
     """
+    check_bank(bank)
     same = [name for name, own in bank.kernel_sizes.items() if tuple(own) == tuple(size)]
     if not same:
         sizes = sorted({kernels.sides(own) for own in bank.kernel_sizes.values()})
@@ -151,6 +156,7 @@ def at_depth(
         )
     if layer is None:
         return _together(bank, same), same[0]
+    checks.numbers(layer=layer)
     if isinstance(layer, float | np.floating):
         if not 0 <= layer <= 1:
             raise ValueError(f"depth {layer} is out of range: say 0.0 (first) to 1.0 (last)")
@@ -209,6 +215,14 @@ def resample(
         size: (h, w) of the slices.
         new: (h, w) of the result.
     """
+    checks.array("slices", slices, None)
+    for own in (size, new):
+        checks.shape(own)
+    if not slices.shape or len(size) != len(new) or math.prod(size) != slices.shape[-1]:
+        raise ValueError(
+            f"slices of shape {slices.shape} are not of the size {tuple(size)}, or cannot be "
+            f"brought to {tuple(new)}"
+        )
     taps = slices.reshape(*slices.shape[:-1], *size)
     for axis, (before, after) in enumerate(zip(size, new, strict=True)):
         if before != after:

@@ -15,7 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxinit import whole_files
+from jaxinit import checks, whole_files
 
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".th", ".tar")
 _DTYPES: dict[str, Any] = {
@@ -89,6 +89,7 @@ def open_weights(path: str | os.PathLike[str]) -> dict[str, StoredArray]:
         ...     weights["conv1.weight"].shape, float(np.asarray(weights["conv1.weight"]).sum())
         ((4, 3, 3, 3), 108.0)
     """
+    checks.path(path)
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: name a file of weights")

@@ -22,6 +22,7 @@ from experiments.records.run_record import RunRecord
 POWER = 0.8
 _FEWEST_AS_GOOD = 8  # tasks, as intervals of fewer are too narrow to show equality
 _RESAMPLES = 10_000
+_ROUNDING = 1e-9  # values that differ by no more of themselves are one
 _MOST_FLIPS = 2**14  # all signs of up to 14 tasks; of more tasks so many at random
 
 
@@ -89,11 +90,16 @@ def compare(
 
 
 def interval(values: Values) -> tuple[float, float]:
-    """Returns the 95 % BCa bootstrap interval of the mean; NaN with fewer than three values."""
+    """Returns the 95 % BCa bootstrap interval of the mean; NaN with fewer than three values.
+
+    Of values that are one up to rounding, where the bootstrap has no distribution to speak of, it
+    is from the least of them to the greatest.
+    """
     if len(values) < averages.FEWEST:
         return math.nan, math.nan
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
+    low, high = float(np.min(values)), float(np.max(values))
+    if high - low <= _ROUNDING * max(abs(low), abs(high)):
+        return low, high
     found = scipy.stats.bootstrap(
         (values,),
         np.mean,

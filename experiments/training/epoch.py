@@ -87,14 +87,16 @@ def batch_metrics(logits: Float[Array, "n k"], labels: Int[Array, " n"]) -> Metr
     """Sums cross-entropy and hits over a batch.
 
     A class is among the first k as argmax and top-k have it, ties going to the lower label: an
-    image whose logits are all equal counts as one of class 0, and NaN as no hit.
+    image whose logits are all equal counts as one of class 0. NaN is no hit, and comes before all
+    numbers.
     """
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     own = jnp.take_along_axis(logits, labels[:, None], axis=1)
     before = jnp.arange(logits.shape[1])[None] < labels[:, None]
     behind = jnp.where(before, own > logits, own >= logits)  # those that this class is ahead of
     ahead = logits.shape[1] - jnp.sum(behind, axis=1)  # itself is behind, unless it is NaN
-    hits = [jnp.sum(ahead < k).astype(jnp.float32) for k in (1, _TOP)]
+    found = ~jnp.isnan(own[:, 0])
+    hits = [jnp.sum(found & (ahead < k)).astype(jnp.float32) for k in (1, _TOP)]
     return Metrics(jnp.sum(losses), *hits)
 
 

@@ -1,6 +1,7 @@
 """Whole filters of several networks in groups of one each: the paper's greedy alignment."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxinit import kernels
+from jaxinit import checks, kernels, relative_norms
 from jaxinit import layers as network_layers
 from jaxinit.alignment.matching import assignment
 from jaxinit.alignment.permutations import permute
@@ -46,7 +47,14 @@ def group_filters(kernels: Float[Array, "models h w i o"], *, optimal: bool = Fa
 
     Returns:
         The groups, and the means of the members as they are, not scaled.
+
+    Raises:
+        ValueError: No filters, or no array of five axes and floating point numbers.
     """
+    checks.array("kernels", kernels, 5)
+    checks.kind("optimal", optimal, bool, "True or False")
+    if not math.prod(kernels.shape):
+        raise ValueError(f"kernels of shape {kernels.shape} hold no filters")
     between = _between(kernels)
     members = (
         jnp.asarray(_assign_all(np.asarray(between))) if optimal else _assign_greedily(between)
@@ -59,10 +67,15 @@ def group_filters(kernels: Float[Array, "models h w i o"], *, optimal: bool = Fa
 def _between(kernels: Float[Array, "models h w i o"]) -> Float[Array, "models models o o"]:
     """The distances between the filters of each model and those of each other."""
     models, *_, outputs = kernels.shape
-    flat = kernels.transpose(0, 4, 3, 1, 2).reshape(models, outputs, -1)
-    norms = jnp.linalg.norm(flat, axis=2, keepdims=True)
-    features = jnp.fft.fft(flat / jnp.where(norms > 0, norms, 1), axis=2).real
-    return jax.vmap(jax.vmap(_distances, (None, 0)), (0, None))(features, features)
+    unit = relative_norms.unit(kernels.transpose(0, 4, 3, 1, 2).reshape(models, outputs, -1), 2)
+    # Re F(x) is F of (x(t) + x(−t))/2, and F is √d times as long as what it transforms.
+    length = unit.shape[2]
+    even = (unit + jnp.roll(unit[..., ::-1], 1, axis=2)) * (length**0.5 / 2)
+
+    def to_all(one: Array) -> Array:
+        return jax.lax.map(lambda other: _distances(one, other), even)
+
+    return jax.lax.map(to_all, even)
 
 
 @jax.jit
@@ -96,9 +109,9 @@ def _assign_all(between: Float[np.ndarray, "models models o o"]) -> Int[np.ndarr
 
 
 def _distances(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"]:
-    products = jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
-    squares = jnp.square(a).sum(1)[:, None] + jnp.square(b).sum(1)[None] - 2 * products
-    return jnp.sqrt(jnp.maximum(squares, 0))
+    """By sums of squared differences, as the difference of two nearly equal sums has no digits."""
+    others = b.T
+    return jax.lax.map(lambda own: jnp.sqrt(jnp.square(others - own[:, None]).sum(0)), a)
 
 
 def align_layers(
@@ -127,6 +140,11 @@ def align_layers(
         ValueError: No networks, a layer they lack, or one whose channels keep their order or are
             added to others'.
     """
+    checks.kind("networks", networks, list | tuple, "a list of networks")
+    checks.mapping("symmetry", symmetry, "the permutation of each axis of each array")
+    for network in networks:
+        if not isinstance(network, Mapping) or "params" not in network:
+            raise ValueError('each of networks must be {"params": …}, maybe with "batch_stats"')
     if not networks:
         raise ValueError("alignment needs at least one network")
     makers: dict[str, list[str]] = {}

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxinit import checks
 from jaxinit.alignment.permutations import flat, is_parameter, sizes
 from jaxinit.models import modules
 from jaxinit.signatures import Params, PRNGKey, Symmetry
@@ -43,14 +44,15 @@ def match(
         A permutation for each name; `permute` applies them.
 
     Raises:
-        ValueError: The networks differ in shape, or have another symmetry.
+        ValueError: The networks differ in shape, have another symmetry, or are not finite.
     """
+    checks.key(key)
+    checks.whole(max_sweeps=max_sweeps)
     channels = sizes(reference, symmetry)
     if channels != sizes(variables, symmetry):
         raise ValueError("the networks differ in their numbers of channels: match equal ones")
-    target = {path: np.asarray(leaf) for path, leaf in flat(reference).items() if path in symmetry}
-    moving = {path: np.asarray(leaf) for path, leaf in flat(variables).items() if path in symmetry}
     weights = [path for path in symmetry if is_parameter(path, symmetry)]
+    target, moving = (_numbers(tree, weights) for tree in (reference, variables))
     found = {name: np.arange(size) for name, size in channels.items()}
     names = sorted(channels)
     for sweep in range(max_sweeps):
@@ -64,6 +66,18 @@ def match(
                 found[name], gained = better, True
         if not gained:
             break
+    return found
+
+
+def _numbers(tree: Any, paths: Sequence[str]) -> dict[str, Float[np.ndarray, "..."]]:
+    """Some arrays of a tree, in float64."""
+    leaves = flat(tree)
+    for path in paths:
+        checks.array(path, leaves[path], None)
+    found = {path: np.asarray(leaves[path], np.float64) for path in paths}
+    for path, values in found.items():
+        if not np.isfinite(values).all():
+            raise ValueError(f"{path} is not finite (NaN or ∞): a network like it cannot be found")
     return found
 
 
@@ -84,7 +98,7 @@ def _improve(
     rise = linear[rows, best].sum() - linear[rows, found[name]].sum()
     for target, moving, axes in arrays:
         if axes.count(name) > 1:
-            change = _permuted(moving, axes, {**found, name: best}).astype(np.float64)
+            change = _permuted(moving, axes, {**found, name: best})
             rise += np.vdot(target, change - _permuted(moving, axes, found))
     return best if rise > 1e-6 * np.abs(gradient).max() else None
 
@@ -180,15 +194,21 @@ def match_activations(
     Raises:
         ValueError: Names or shapes differ.
     """
+    for name, own in (("reference", reference), ("other", other)):
+        checks.mapping(name, own, "activations by the name of each permutation")
     if reference.keys() != other.keys():
         raise ValueError("the activations are of different permutations: record the same of both")
     found = {}
     for name, target in reference.items():
+        for own in (target, other[name]):
+            checks.array(f"the activations {name!r}", own, 2)
         if target.shape != other[name].shape:
             raise ValueError(
                 f"the activations {name!r} have shapes {target.shape} and {other[name].shape}: "
                 "record both on the same inputs"
             )
+        if not (np.isfinite(target).all() and np.isfinite(other[name]).all()):
+            raise ValueError(f"the activations {name!r} are not finite (NaN or ∞)")
         correlation = _standardized(target).T @ _standardized(other[name])
         found[name] = assignment(correlation, maximize=True)[1]
     return found

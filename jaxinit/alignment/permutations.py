@@ -13,6 +13,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Int
 
+from jaxinit import checks, trees
 from jaxinit.models import resnet
 from jaxinit.signatures import Symmetry
 
@@ -42,7 +43,10 @@ def permute(variables: Any, symmetry: Symmetry, permutations: Permutations) -> A
         ValueError: A permutation of another length than the axis it acts on, or one that lacks a
             channel.
     """
+    _check_symmetry(symmetry)
+    checks.mapping("permutations", permutations, "permutations by name, as match finds them")
     for name, own in permutations.items():
+        checks.array(f"permutation {name!r}", own, 1, jnp.integer)
         if not isinstance(own, Tracer) and not np.array_equal(np.sort(own), np.arange(len(own))):
             raise ValueError(
                 f"permutation {name!r} must have each of the channels 0 to {len(own) - 1} once, or "
@@ -53,6 +57,8 @@ def permute(variables: Any, symmetry: Symmetry, permutations: Permutations) -> A
         for axis, name in enumerate(symmetry.get(join(path), ())):
             if name is None or name not in permutations:
                 continue
+            if not trees.is_array(leaf) or len(leaf.shape) <= axis:
+                raise ValueError(f"{join(path)} has no axis {axis}: it is of another network")
             if leaf.shape[axis] != len(permutations[name]):
                 raise ValueError(
                     f"permutation {name!r} has {len(permutations[name])} places, but axis {axis} "
@@ -87,11 +93,12 @@ def sizes(variables: Any, symmetry: Symmetry) -> dict[str, int]:
     Raises:
         ValueError: The network is another than the symmetry's.
     """
+    _check_symmetry(symmetry)
     arrays, found = flat(variables), {}
     for path, axes in symmetry.items():
         if path not in arrays and not is_parameter(path, symmetry):
             continue  # parameters without their batch statistics
-        if path not in arrays or len(axes) != arrays[path].ndim:
+        if path not in arrays or len(axes) != np.ndim(arrays[path]):
             raise ValueError(
                 f"the network has no {path} with {len(axes)} axes: the symmetry is of another one"
             )
@@ -104,17 +111,28 @@ def sizes(variables: Any, symmetry: Symmetry) -> dict[str, int]:
     return found
 
 
+def _check_symmetry(symmetry: Symmetry) -> None:
+    what = "the permutation of each axis of each array, as jaxinit.symmetry.derive finds it"
+    checks.mapping("symmetry", symmetry, what)
+    for path, axes in symmetry.items():
+        if not isinstance(path, str) or not isinstance(axes, tuple):
+            raise ValueError(f"symmetry must be {what}: {checks.shown(path)} has none")
+
+
 def average(networks: Sequence[Any]) -> Any:
     """The mean of networks that are in one order already, array by array.
 
     Raises:
         ValueError: No networks, or such as differ in structure or shapes.
     """
+    checks.kind("networks", networks, list | tuple, "a list of networks")
     if not networks:
         raise ValueError("an average needs at least one network")
-    first = {path: leaf.shape for path, leaf in flat(networks[0]).items()}
+    first = {path: np.shape(leaf) for path, leaf in flat(networks[0]).items()}
     for number, network in enumerate(networks):
-        shapes = {path: leaf.shape for path, leaf in flat(network).items()}
+        for path, leaf in flat(network).items():
+            checks.array(f"{path} of network {number}", leaf, None, jnp.inexact)
+        shapes = {path: np.shape(leaf) for path, leaf in flat(network).items()}
         differing = sorted(p for p in first.keys() | shapes if first.get(p) != shapes.get(p))
         if differing or jax.tree.structure(network) != jax.tree.structure(networks[0]):
             raise ValueError(

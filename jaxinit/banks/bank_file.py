@@ -19,8 +19,8 @@ import flax.core
 import jax.numpy as jnp
 import numpy as np
 
-from jaxinit import whole_files
-from jaxinit.banks.filter_bank import FilterBank, Provenance
+from jaxinit import checks, whole_files
+from jaxinit.banks.filter_bank import FilterBank, Provenance, check_sizes
 
 _FORMAT = "jaxinit filter bank"
 _VERSION = 4
@@ -89,6 +89,7 @@ def load(path: str | os.PathLike[str]) -> FilterBank:
 
 def read(path: str | os.PathLike[str]) -> tuple[FilterBank, str]:
     """Reads a bank, as `load` does, and its checksum."""
+    checks.path(path)
     try:
         # Opened here, as NumPy leaves what it cannot read open.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -140,8 +141,9 @@ def _parse(metadata: dict[str, Any], arrays: dict[str, np.ndarray]) -> FilterBan
             or any(a.dtype != np.float32 for a in (candidates, counts, inertia))
         ):
             raise ValueError(f"the arrays of layer {name} do not have the shapes they should")
-        if not np.isfinite(candidates).all() or not (counts >= 0).all() or not counts.sum() > 0:
+        if not np.isfinite(candidates).all() or not inertia >= 0:
             raise ValueError(f"the numbers of layer {name} cannot be a bank's")
+        check_sizes(name, counts)
         bank.filters[name], bank.sizes[name] = jnp.asarray(candidates), jnp.asarray(counts)
         bank.inertia[name] = jnp.asarray(inertia)
     return bank

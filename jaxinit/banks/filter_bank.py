@@ -8,10 +8,11 @@ from typing import Any
 import flax.core
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxinit import kernels
+from jaxinit import checks, kernels
 from jaxinit.signatures import PRNGKey
 
 
@@ -72,6 +73,15 @@ class FilterBank:
     provenance: Provenance
 
 
+def check_bank(bank: FilterBank) -> None:
+    """Makes sure that it is one.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    checks.kind("bank", bank, FilterBank, "a filter bank, as banks.fit or banks.named makes it")
+
+
 def check_known(bank: FilterBank, layer: str, more: str = "") -> None:
     """Makes sure that the bank has a layer.
 
@@ -83,7 +93,8 @@ def check_known(bank: FilterBank, layer: str, more: str = "") -> None:
     Raises:
         ValueError: It has not.
     """
-    if layer not in bank.kernel_sizes:
+    check_bank(bank)
+    if not isinstance(layer, str) or layer not in bank.kernel_sizes:
         raise ValueError(
             f"the bank has no layer {layer!r}: it has {', '.join(bank.kernel_sizes)}{more}"
         )
@@ -96,12 +107,26 @@ def check_layer(bank: FilterBank, layer: str, shape: tuple[int, ...]) -> None:
         ValueError: The bank lacks the layer, or its slices have another size.
     """
     check_known(bank, layer)
+    checks.shape(shape)
     size = tuple(bank.kernel_sizes[layer])
-    if tuple(shape[:-2]) != size:
+    if len(shape) != len(size) + 2 or tuple(shape[:-2]) != size:
         raise ValueError(
             f"a kernel of shape {tuple(shape)} cannot be drawn from layer {layer!r} of the bank, "
             f"whose slices are {kernels.sides(size)}: its shape must start so, with input and "
             "output channels after it"
+        )
+
+
+def check_sizes(layer: str, sizes: Float[np.ndarray, " k"]) -> None:
+    """Makes sure that clusters can be drawn by their sizes.
+
+    Raises:
+        ValueError: One is negative or not finite, or all are 0.
+    """
+    if not (np.isfinite(sizes).all() and (sizes >= 0).all() and sizes.sum() > 0):
+        raise ValueError(
+            f"the sizes of layer {layer!r} of the bank, {checks.shown(sizes.tolist())}, are not "
+            "finite numbers from 0 on with one above 0: fit the bank anew"
         )
 
 
@@ -130,11 +155,14 @@ def draw(
         The kernel; taps in the units of the source models'.
 
     Raises:
-        ValueError: The bank lacks the layer, or its slices have another size.
+        ValueError: The bank lacks the layer, or its slices have another size; sizes that are none.
     """
+    checks.kernel(key, shape, dtype)
     check_layer(bank, layer, shape)
     *size, inputs, outputs = shape
     candidates, sizes = bank.filters[layer], bank.sizes[layer]
+    if checks.known(sizes):
+        check_sizes(layer, np.asarray(sizes))
     count, per_cluster, taps = candidates.shape
     cluster_key, filter_key = jax.random.split(key)
     cumulative = jnp.cumsum(sizes)

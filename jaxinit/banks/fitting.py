@@ -13,7 +13,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Int32
 
-from jaxinit import choices, distances, kernels, kmeans
+from jaxinit import checks, choices, distances, kernels, kmeans, relative_norms
 from jaxinit import layers as network_layers
 from jaxinit.banks.filter_bank import FilterBank, Provenance
 from jaxinit.distances import REPRESENTATIVES
@@ -79,6 +79,9 @@ def fit(
             is not known, that are missing or differ in shape, filters that are not finite, more
             clusters than slices, more models than `most_slices`, or a call under `jax.jit`.
     """
+    checks.live(live)
+    checks.kind("sources", sources, tuple | list, "a list of names")
+    checks.kind("normalize", normalize, bool, "True or False")
     asked = _Settings(
         clusters, distance, representative, members_per_cluster, normalize, restarts, most_slices
     )
@@ -98,6 +101,8 @@ def listed(models: Params | Iterable[Params]) -> list[Params]:
         and not isinstance(models, Mapping)
         and jax.tree_util.all_leaves([models])
     )
+    if several and getattr(models, "shape", None) == ():
+        raise ValueError(f"models must be trees of parameters, not {checks.shown(models)}")
     return list(models) if several else [models]
 
 
@@ -144,9 +149,16 @@ class _Settings:
 
 def _checked(key: PRNGKey, models: list[Params], asked: _Settings) -> list[Params]:
     """The models, once it is certain that they, and what is asked for, make sense."""
+    checks.whole(
+        clusters=asked.clusters,
+        members_per_cluster=asked.members_per_cluster,
+        restarts=asked.restarts,
+        most_slices=asked.most_slices,
+    )
     metric, representative = asked.metric, asked.representative
     if not models:
         raise ValueError("a bank needs at least one model")
+    checks.key(key)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree_util.tree_leaves((key, models))):
         raise ValueError("banks.fit reads the models, so that it cannot run under jax.jit or vmap")
     if asked.clusters < 1 or asked.members_per_cluster < 1:
@@ -154,7 +166,7 @@ def _checked(key: PRNGKey, models: list[Params], asked: _Settings) -> list[Param
             f"clusters={asked.clusters} and members_per_cluster={asked.members_per_cluster} must "
             "both be 1 or more"
         )
-    if representative not in REPRESENTATIVES:
+    if not isinstance(representative, str) or representative not in REPRESENTATIVES:
         raise choices.unknown(f"representative {representative!r}", REPRESENTATIVES)
     if representative == "inverse" and metric.inverse is None:
         raise ValueError(
@@ -306,7 +318,7 @@ def _read(model: Params, layer: Layer, index: int) -> Array:
 @jax.jit
 def _normalized(kernel: Float[Array, "... i o"]) -> tuple[Array, Bool[Array, " o"]]:
     """Brings each output channel's filter to the default's norm; tells which are not dead."""
-    norms = jnp.sqrt(jnp.sum(jnp.square(kernel), axis=tuple(range(kernel.ndim - 1))))
+    norms = relative_norms.length(kernel, axis=tuple(range(kernel.ndim - 1))).reshape(-1)
     alive = norms > _DEAD * jnp.median(norms)
     inputs, outputs = kernel.shape[-2:]
     factors = (2 * inputs / outputs) ** 0.5 / jnp.where(alive, norms, 1)

@@ -99,7 +99,7 @@ def named(name: str) -> FilterBank:
         (7, 7, 3, 16)
     """
     cards = _cards()
-    if name not in cards:
+    if not isinstance(name, str) or name not in cards:
         raise choices.unknown(f"bank {name!r}", cards, "; banks.load reads a file of your own")
     with resources.as_file(_folder() / f"{name}.npz") as path:
         bank, found = bank_file.read(path)

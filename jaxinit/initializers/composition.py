@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxinit import kernels, trees
+from jaxinit import checks, kernels, trees
 from jaxinit import layers as network_layers
 from jaxinit.layers import Layer, Layers, Network
 from jaxinit.models.modules import at_least_float32
@@ -27,6 +27,7 @@ class Chain:
 
     def __call__(self, key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
         """Applies all steps, each with a key of its own; a single one is given the key itself."""
+        checks.key(key)
         keys = [key] if len(self.steps) == 1 else jax.random.split(key, len(self.steps))
         for step_key, step in zip(keys, self.steps, strict=True):
             params = run(step, step_key, params, network)
@@ -87,6 +88,11 @@ def only(
         ('conv1/bias',)
     """
     _check_whole(initializer, "only")
+    if not (paths is None or callable(paths)):
+        several = [paths] if isinstance(paths, str) else paths
+        checks.kind("paths", several, list | tuple, "patterns of paths, or a predicate of a path")
+        for pattern in several:
+            checks.kind("each of paths", pattern, str, "a pattern")
     if paths is not None and layers is not None:
         raise ValueError("only takes layers or paths, not both: chain two of them")
 
@@ -170,6 +176,7 @@ def mix(
     """
     _check_whole(first, "mix")
     _check_whole(second, "mix")
+    checks.numbers(share=share)
     if not 0 <= share <= 1:
         raise ValueError(f"share={share} must be from 0 to 1")
 
@@ -203,6 +210,7 @@ def run(
     initializer: Callable[..., Params], key: PRNGKey, params: Params, network: Network | None
 ) -> Params:
     """Calls an initialiser with the network, if there is one and it takes it."""
+    checks.function("an initialiser", initializer)
     if network is None:
         return initializer(key, params)
     if _takes(initializer, "network"):
@@ -281,6 +289,7 @@ def per_layer(initializer: Initializer, layers: Layers = None) -> ParamsInitiali
             gets a key of its own. Those of `jax.nn.initializers` do.
         layers: Which convolutions (see `Network.select`); None means all main layers.
     """
+    checks.function("initializer", initializer)
     if _names(initializer, "network"):
         raise ValueError("per_layer takes (key, shape, dtype) initialisers: compose this by chain")
     return fill_layers(
@@ -300,10 +309,12 @@ def fill_layers(
     """
 
     def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
+        checks.key(key)
         known = network_layers.of(params, network)
         new: dict[Layer, Array] = {}
         chosen = known.select(layers)
         for layer, kernel in zip(chosen, kernels.get_all(params, chosen), strict=True):
+            kernels.check_floating(kernel, (layer.name,))
             # The key depends on the layer's place in the network, not on which others are chosen.
             layer_key = jax.random.fold_in(key, known.place(layer))
             with kernels.known_axes():
@@ -337,6 +348,9 @@ def unchanged() -> ParamsInitializer:
 
 def scaled(factor: float | Array, layers: Layers = None) -> ParamsInitializer:
     """Multiplies the kernels of some layers by a factor; None means all main layers."""
+    checks.numbers(factor=factor)
+    if not isinstance(factor, jax.Array) and not math.isfinite(factor):
+        raise ValueError(f"factor={factor} must be finite")
     return fill_layers(lambda key, layer, kernel: _times(kernel, factor), layers)
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxinit import activations, kernels
+from jaxinit import activations, checks, kernels
 from jaxinit.layers import Layer, Layers, Network
 from jaxinit.models.modules import at_least_float32
 from jaxinit.signatures import Params, ParamsInitializer, PRNGKey
@@ -29,10 +29,10 @@ def lsuv(
     begin with orthonormal kernels, which `chain` puts before.
 
     The variance is that of the convolution itself, before any bias. A kernel that is used at
-    several places is scaled by the first. A layer whose output does not vary stays as it is. All
-    layers are scaled in one pass over the network, which is one compiled program; another pass
-    confirms it, and rounding apart no more is needed, as an output is proportional to its kernel.
-    The key is not used.
+    several places is scaled by the first. A layer whose output does not vary, or so much that no
+    number of float32 says it, stays as it is. All layers are scaled in one pass over the network,
+    which is one compiled program; another pass confirms it, and rounding apart no more is needed,
+    as an output is proportional to its kernel. The key is not used.
 
     Args:
         apply: The network, as of `jaxinit.trace`: called as `apply(params, *args)`. Its batch
@@ -58,6 +58,8 @@ def lsuv(
         >>> round(float(apply(made, x).var()), 4)
         1.0
     """
+    checks.numbers(target=target, tolerance=tolerance)
+    checks.whole(iterations=iterations)
     if not (target > 0 and tolerance > 0 and iterations >= 1):
         raise ValueError(
             f"{target=} and {tolerance=} must be above 0, and {iterations=} must be 1 or more"
@@ -122,5 +124,5 @@ def _step(
     _, variance = activations.moments(output)
     factor = jnp.sqrt(target / jnp.where(variance > 0, variance, target)).astype(jnp.float32)
     far = jnp.abs(variance - target) > tolerance * target
-    change = far & (variance > 0) & jnp.isfinite(factor)
+    change = far & (variance > 0) & jnp.isfinite(variance) & jnp.isfinite(factor)
     return jnp.where(change, factor, 1), ~change

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxinit import kernels, trees
+from jaxinit import checks, kernels, trees
 from jaxinit import layers as network_layers
 from jaxinit.layers import Layer, Network
 from jaxinit.models import modules
@@ -27,6 +27,7 @@ def default() -> ParamsInitializer:
     """
 
     def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
+        checks.key(key)
         known = network_layers.of(params, network)
         convolutions: dict[Path, list[Layer]] = {}
         for layer in known.layers:

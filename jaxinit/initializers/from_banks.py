@@ -7,8 +7,9 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
-from jaxinit import banks, kernels, transfer
+from jaxinit import banks, checks, kernels, transfer
 from jaxinit import layers as network_layers
+from jaxinit.banks.filter_bank import check_bank
 from jaxinit.initializers.composition import fill_layers
 from jaxinit.layers import Layer, Layers, Network
 from jaxinit.signatures import Initializer, Params, ParamsInitializer, PRNGKey
@@ -28,8 +29,10 @@ def clustered_kernel(
     Raises:
         ValueError: The bank has no such layer, or none of the kernel's size (when called).
     """
+    check_bank(bank)
 
     def init(key: PRNGKey, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+        checks.kernel(key, shape, dtype)
         if isinstance(layer, str):
             return banks.draw(key, bank, layer, tuple(shape), dtype)
         kernels.check_channels_last(shape, rank=None)

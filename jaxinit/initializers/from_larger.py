@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from jaxinit import kernels, trees
+from jaxinit import checks, kernels, trees
 from jaxinit import layers as network_layers
 from jaxinit.initializers.composition import fill_layers
 from jaxinit.initializers.from_networks import source_kernel
@@ -57,6 +57,9 @@ def weight_selection(
     """
     if not jax.tree_util.tree_leaves(source) or isinstance(source, str):
         raise ValueError("weight_selection needs the parameters of a network: a tree of arrays")
+
+    if source_network is not None:
+        checks.kind("source_network", source_network, Network, "what jaxinit.trace returns")
 
     def make(key: PRNGKey, layer: Layer, kernel: Array) -> Array:
         del key

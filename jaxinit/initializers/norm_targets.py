@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import jax
 from jaxtyping import Array
 
-from jaxinit import kernels, relative_norms
+from jaxinit import checks, kernels, relative_norms
 from jaxinit import layers as network_layers
 from jaxinit.layers import Layer, Layers, LiveTaps, Network
 from jaxinit.signatures import Params, ParamsInitializer, PRNGKey
@@ -52,6 +52,7 @@ def at_relative_norm(
     """
     given = relative_norm.values() if isinstance(relative_norm, Mapping) else [relative_norm]
     for norm in given:
+        checks.numbers(relative_norm=norm)
         if not isinstance(norm, jax.Array) and not 0 <= norm < math.inf:
             raise ValueError(f"relative_norm={norm} must be 0 or more: 1 is the default's")
     if isinstance(relative_norm, Mapping) and layers is None:
@@ -111,6 +112,7 @@ def for_step_size(
     """
     steps = dict(step) if isinstance(step, Mapping) else {"": step}
     for own in steps.values():
+        checks.numbers(step=own)
         if not isinstance(own, jax.Array) and not 0 < own < math.inf:
             raise ValueError(f"step={step} must be above 0: 1 is the default's")
     norms = {name: own**-0.5 for name, own in steps.items()}

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxinit import checks
+
 _NEAR_ZERO = 0.01  # of the layer's largest |tap|
 
 # T_H of the authors' program: height, midpoint (of log₂ n), slope, offset.
@@ -46,6 +48,15 @@ def statistics(
     Returns:
         Numbers that are NaN where a slice is not finite.
     """
+    checks.array("slices", slices, 2)
+    if shares is not None:
+        checks.array("shares", shares, 1)
+        if shares.shape[0] != slices.shape[0]:
+            raise ValueError(
+                f"shares of shape {shares.shape} do not give each of {slices.shape[0]} slices one"
+            )
+    if not slices.shape[0] or not slices.shape[1]:
+        raise ValueError(f"slices of shape {slices.shape} hold nothing to measure")
     # Ones are handed over, too: XLA would take seconds to compute with as many constants.
     return _measured(slices, jnp.ones(len(slices), jnp.float32) if shares is None else shares)
 
@@ -135,6 +146,8 @@ def random_entropy(count: int | float, taps: int) -> float | None:
         >>> round(random_entropy(64 * 64, taps=9), 3)
         0.951
     """
+    checks.numbers(count=count)
+    checks.whole(taps=taps)
     if taps != _FITTED_TAPS or count < _LEAST_SLICES:
         return None
     return _HEIGHT / (1 + math.exp(-_SLOPE * (math.log2(count) - _MIDPOINT))) + _OFFSET

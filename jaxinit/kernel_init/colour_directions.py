@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from jaxinit import checks
 from jaxinit.signatures import PRNGKey
 
 
@@ -14,6 +15,7 @@ def check_shares(grey: float, opponent: float) -> None:
     Raises:
         ValueError: One is below 0, or both together are above 1.
     """
+    checks.numbers(grey=grey, opponent=opponent)
     if not (grey >= 0 and opponent >= 0 and grey + opponent <= 1 + 1e-9):
         raise ValueError(
             f"grey={grey} and opponent={opponent} must be shares of the filters: neither below 0, "

@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxinit import kernels, relative_norms
+from jaxinit import checks, kernels, relative_norms
 from jaxinit.kernel_init import filter_scale, working_precision
 from jaxinit.signatures import Initializer, PRNGKey
 
@@ -38,12 +38,14 @@ def smooth(relative_norm: float = 1.0, length: float = 1.0) -> Initializer:
         >>> bool(jnp.allclose(kernel, kernel[:1, :1], atol=0.05))  # each slice nearly one number
         True
     """
+    checks.numbers(length=length)
     if not 0 < length < math.inf:
         raise ValueError(f"length={length} must be a distance in pixels above 0")
 
     def init(
         key: PRNGKey, shape: Sequence[int], dtype: DTypeLike = jnp.float32
     ) -> Float[Array, "... i o"]:
+        checks.kernel(key, shape, dtype)
         kernels.check_channels_last(shape, rank=None)
         wide = working_precision.of(dtype)
         kernel = jax.random.normal(key, tuple(shape), wide)
@@ -95,6 +97,7 @@ def closed_form_covariance(
         >>> round(float(jnp.sum(kernel**2)), 3)
         2.0
     """
+    checks.numbers(depth=depth, start=start, slope=slope, curvature=curvature)
     if not 0 <= depth <= 1:
         raise ValueError(f"depth={depth} is out of range: say 0.0 (first layer) to 1.0 (last)")
     sigma = start + slope * depth + curvature * depth**2 / 2
@@ -107,6 +110,7 @@ def closed_form_covariance(
     def init(
         key: PRNGKey, shape: Sequence[int], dtype: DTypeLike = jnp.float32
     ) -> Float[Array, "... i o"]:
+        checks.kernel(key, shape, dtype)
         kernels.check_channels_last(shape, rank=None)
         *size, inputs, outputs = shape
         wide = working_precision.of(dtype)

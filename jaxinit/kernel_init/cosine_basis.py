@@ -15,7 +15,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxinit import kernels, relative_norms
+from jaxinit import checks, kernels, relative_norms
 from jaxinit.kernel_init import working_precision
 from jaxinit.signatures import Initializer, PRNGKey
 
@@ -41,6 +41,7 @@ def dct(relative_norm: float = 1.0) -> Initializer:
     def init(
         key: PRNGKey, shape: Sequence[int], dtype: DTypeLike = jnp.float32
     ) -> Float[Array, "... i o"]:
+        checks.kernel(key, shape, dtype)
         kernels.check_channels_last(shape, rank=None)
         *size, inputs, outputs = shape
         wide = working_precision.of(dtype)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxinit import kernels, relative_norms
+from jaxinit import checks, kernels, relative_norms
 from jaxinit.kernel_init import colour_directions
 from jaxinit.signatures import Initializer, PRNGKey
 
@@ -39,8 +39,10 @@ def gabor_kernel(
         dtype: Of the result.
 
     Raises:
-        ValueError: The shape has not four sides, or looks like PyTorch's (o, i, h, w).
+        ValueError: The shape has not four sides, or looks like PyTorch's (o, i, h, w); the dtype
+            is not of floating point.
     """
+    checks.kernel(key, shape, dtype)
     kernels.check_channels_last(shape)
     grids = [
         # −size // 2 is (−size) // 2 in the authors' Python: −4 for 7, as their values have it.
@@ -71,6 +73,7 @@ def centred_gabor_kernel(relative_norm: float = 12.0) -> Initializer:
     def init(
         key: PRNGKey, shape: Sequence[int], dtype: DTypeLike = jnp.float32
     ) -> Float[Array, "h w i o"]:
+        checks.kernel(key, shape, dtype)
         kernels.check_channels_last(shape)
         drawn = jnp.broadcast_to(_centred(key, shape)[:, :, None], tuple(shape))
         return relative_norms.at_relative_norm(drawn, relative_norm).astype(dtype)
@@ -110,6 +113,7 @@ def colour_gabor(
     def init(
         key: PRNGKey, shape: Sequence[int], dtype: DTypeLike = jnp.float32
     ) -> Float[Array, "h w i o"]:
+        checks.kernel(key, shape, dtype)
         kernels.check_channels_last(shape)
         pattern_key, colour_key = jax.random.split(key)
         patterns = _centred(pattern_key, shape)

@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Num
 
-from jaxinit import kernels, kmeans, relative_norms
+from jaxinit import checks, kernels, kmeans, relative_norms
 from jaxinit.kernel_init import working_precision
 from jaxinit.signatures import Initializer, PRNGKey
 
@@ -65,6 +65,7 @@ def patch_whitening(
     images = _checked(images, None, epsilon, patches)
 
     def init(key: PRNGKey, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+        checks.kernel(key, shape, dtype)
         _check_shape(shape, images.shape, patches)
         fitted = _whitening(
             key, images, tuple(shape), patches, epsilon=epsilon, dtype=working_precision.of(dtype)
@@ -124,11 +125,11 @@ def patch_kmeans(
         >>> kernel.shape, round(float(jnp.sum(kernel**2)), 3)
         ((3, 3, 3, 8), 6.0)
     """
-    if not 0 <= contrast < math.inf or restarts < 1:
-        raise ValueError(f"{contrast=} must not be negative, and {restarts=} must be 1 or more")
+    _check_clustering(contrast, restarts, whitened)
     images = _checked(images, (1, 2, 3), epsilon, patches)
 
     def init(key: PRNGKey, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+        checks.kernel(key, shape, dtype)
         _check_shape(shape, images.shape, patches, clusters=True)
         fitted = _centroids(
             key,
@@ -146,6 +147,14 @@ def patch_kmeans(
     return init
 
 
+def _check_clustering(contrast: float, restarts: int, whitened: bool) -> None:
+    checks.numbers(contrast=contrast)
+    checks.kind("whitened", whitened, bool, "True or False")
+    checks.whole(restarts=restarts)
+    if not 0 <= contrast < math.inf or restarts < 1:
+        raise ValueError(f"{contrast=} must not be negative, and {restarts=} must be 1 or more")
+
+
 def _checked(
     images: Num[Array | np.ndarray, "..."],
     axes: tuple[int, ...] | None,
@@ -153,6 +162,8 @@ def _checked(
     patches: int,
 ) -> Num[Array, "n h w c"]:
     """The images on the device, once they are such that something can be fitted on them."""
+    checks.numbers(epsilon=epsilon)
+    checks.whole(patches=patches)
     if not hasattr(images, "ndim"):
         images = np.asarray(images)
     if images.ndim != 4 or not images.size or not jnp.issubdtype(images.dtype, jnp.number):

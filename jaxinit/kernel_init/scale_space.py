@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxinit import kernels, relative_norms
+from jaxinit import checks, kernels, relative_norms
 from jaxinit.kernel_init import colour_directions, filter_scale, working_precision
 from jaxinit.signatures import Initializer, PRNGKey
 
@@ -56,6 +56,7 @@ def difference_of_gaussians(
     def init(
         key: PRNGKey, shape: Sequence[int], dtype: DTypeLike = jnp.float32
     ) -> Float[Array, "... i o"]:
+        checks.kernel(key, shape, dtype)
         size = _size(shape, 3, "a difference of Gaussians")
         wide, outputs = working_precision.of(dtype), shape[-1]
         width_key, sign_key, colour_key = jax.random.split(key, 3)
@@ -106,6 +107,8 @@ def gaussian_derivatives(
         True
     """
     _check(sigma, grey, opponent)
+    checks.kind("orders", orders, tuple | list, "a list of whole numbers")
+    checks.whole(**{f"orders[{place}]": order for place, order in enumerate(orders)})
     orders = tuple(orders)
     if not orders or min(orders) < 1:
         raise ValueError(f"orders={orders} must be one or more derivatives, of order 1 or more")
@@ -113,6 +116,7 @@ def gaussian_derivatives(
     def init(
         key: PRNGKey, shape: Sequence[int], dtype: DTypeLike = jnp.float32
     ) -> Float[Array, "... i o"]:
+        checks.kernel(key, shape, dtype)
         size = _size(shape, max(orders) + 1, f"a derivative of order {max(orders)}")
         wide, outputs = working_precision.of(dtype), shape[-1]
         width_key, direction_key, order_key, sign_key, colour_key = jax.random.split(key, 5)
@@ -137,7 +141,9 @@ def gaussian_derivatives(
 
 
 def _check(sigma: tuple[float, float], grey: float, opponent: float) -> None:
-    if not 0 < sigma[0] <= sigma[1] < math.inf:
+    checks.kind("sigma", sigma, tuple | list, "a pair of widths")
+    checks.numbers(**{f"sigma[{place}]": width for place, width in enumerate(sigma)})
+    if len(sigma) != 2 or not 0 < sigma[0] <= sigma[1] < math.inf:
         raise ValueError(f"sigma={sigma} must be a range of widths above 0, the lower one first")
     colour_directions.check_shares(grey, opponent)
 

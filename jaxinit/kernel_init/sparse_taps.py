@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxinit import kernels, relative_norms
+from jaxinit import checks, kernels, relative_norms
 from jaxinit.kernel_init import working_precision
 from jaxinit.signatures import Initializer, PRNGKey
 
@@ -35,12 +35,14 @@ def dirac(groups: int = 1) -> Initializer:
         Array([[1., 0.],
                [0., 1.]], dtype=float32)
     """
+    checks.whole(groups=groups)
     if groups < 1:
         raise ValueError(f"groups={groups} must be 1 or more")
 
     def init(
         key: PRNGKey, shape: Sequence[int], dtype: DTypeLike = jnp.float32
     ) -> Float[Array, "... i o"]:
+        checks.kernel(key, shape, dtype)
         del key
         kernels.check_channels_last(shape, rank=None)
         *size, inputs, outputs = shape
@@ -80,6 +82,7 @@ def impulse(relative_norm: float = 1.0) -> Initializer:
     def init(
         key: PRNGKey, shape: Sequence[int], dtype: DTypeLike = jnp.float32
     ) -> Float[Array, "... i o"]:
+        checks.kernel(key, shape, dtype)
         kernels.check_channels_last(shape, rank=None)
         *size, inputs, outputs = shape
         wide = working_precision.of(dtype)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from jaxinit import checks
 from jaxinit.kernel_init import working_precision
 from jaxinit.models import modules
 from jaxinit.signatures import Initializer, PRNGKey
@@ -75,6 +76,7 @@ def orthogonal(scale: float = 1.0) -> Initializer:
     Raises:
         ValueError: The shape has fewer than two sides (when called).
     """
+    checks.numbers(scale=scale)
     return _widened(jax.nn.initializers.orthogonal(scale))
 
 
@@ -100,6 +102,8 @@ def delta_orthogonal(scale: float = 1.0, groups: int = 1) -> Initializer:
         >>> bool(jnp.allclose(kernel[1, 1] @ kernel[1, 1].T, jnp.eye(2), atol=1e-5))
         True
     """
+    checks.numbers(scale=scale)
+    checks.whole(groups=groups)
     if groups < 1:
         raise ValueError(f"groups={groups} must be 1 or more")
     made = _widened(jax.nn.initializers.delta_orthogonal(scale))
@@ -107,6 +111,7 @@ def delta_orthogonal(scale: float = 1.0, groups: int = 1) -> Initializer:
     def init(
         key: PRNGKey, shape: Sequence[int], dtype: DTypeLike = jnp.float32
     ) -> Float[Array, "..."]:
+        checks.kernel(key, shape, dtype)
         if not 3 <= len(shape) <= 5:
             raise ValueError(
                 f"delta_orthogonal cannot make a kernel of shape {tuple(shape)}: it needs 1 to 3 "
@@ -138,6 +143,7 @@ def _widened(initializer: Initializer) -> Initializer:
     def init(
         key: PRNGKey, shape: Sequence[int], dtype: DTypeLike = jnp.float32
     ) -> Float[Array, "..."]:
+        checks.kernel(key, shape, dtype)
         if len(shape) < 2:
             raise ValueError(
                 f"a kernel of shape {tuple(shape)} is no matrix: it needs input and output channels"

@@ -95,8 +95,7 @@ class BatchNorm(linen.Module):
         if train:
             rows = wide.reshape(-1, features)
             count = rows.shape[0]
-            mean = jnp.mean(rows, axis=0)
-            var = jnp.maximum(jnp.mean(jnp.square(rows), axis=0) - jnp.square(mean), 0.0)
+            mean, var = _moments(rows)
             if not self.is_initializing():
                 unbiased = var * (count / max(count - 1, 1))
                 keep = self.momentum
@@ -105,10 +104,22 @@ class BatchNorm(linen.Module):
         else:
             mean, var = running_mean.value, running_var.value
         slope = scale * jax.lax.rsqrt(var + self.epsilon)
-        offset = bias - mean * slope
         shape = (1,) * (x.ndim - 1) + (features,)
-        y = wide * slope.reshape(shape) + offset.reshape(shape)
+        y = (wide - mean.reshape(shape)) * slope.reshape(shape) + bias.reshape(shape)
         return y.astype(x.dtype)
+
+
+def _moments(rows: Float[Array, "n c"]) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+    """Mean and biased variance of each channel, also where the mean is far larger than the spread.
+
+    E[(x − s)²] − E[x − s]² is the variance whatever s is, in all its derivatives, but only near the
+    mean does it keep its digits; and E[x − s] is what s as a mean lost by rounding.
+    """
+    shift = jax.lax.stop_gradient(jnp.mean(rows, axis=0))
+    centred = rows - shift[None]
+    rest = jnp.mean(centred, axis=0)
+    var = jnp.mean(jnp.square(centred), axis=0) - jnp.square(rest)
+    return shift + rest, jnp.maximum(var, 0.0)
 
 
 def linear(features: int, inputs: int, name: str) -> linen.Dense:

@@ -128,6 +128,6 @@ def get(name: str) -> Architecture:
         >>> network.widths
         (16, 32, 64)
     """
-    if name not in _BY_NAME:
+    if not isinstance(name, str) or name not in _BY_NAME:
         raise choices.unknown(f"network {name!r}", _BY_NAME)
     return _BY_NAME[name]

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxinit import checks
 from jaxinit.models import convolution, registry
 from jaxinit.weights import StoredArray
 
@@ -130,6 +131,7 @@ def to_torch(variables: Mapping[str, Any], network: str | None = None) -> dict[s
     Raises:
         ValueError: A network that is not known, or a tree that is not of one.
     """
+    checks.mapping("variables", variables, '{"params": …, "batch_stats": …}')
     if not {"params", "batch_stats"} <= set(variables):
         raise ValueError('give all variables of the network: {"params": …, "batch_stats": …}')
     given = {"params": variables["params"], "batch_stats": variables["batch_stats"]}
@@ -172,6 +174,9 @@ def _layout(network: str) -> dict[str, _Place]:
 
 def _unwrapped(state: Mapping[str, Any]) -> Mapping[str, Any]:
     """Takes off what training programs put around a state dict and before its names."""
+    checks.mapping("state", state, "a state dict: PyTorch's names to arrays")
+    for name in state:
+        checks.kind("each name of a state dict", name, str, "a text")
     for wrapper in _WRAPPERS:
         if isinstance(inner := state.get(wrapper), Mapping):
             return _unwrapped(inner)

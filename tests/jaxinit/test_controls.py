@@ -46,6 +46,20 @@ def test_norms_of_live_taps_and_of_chosen_layers(bank, params):
     np.testing.assert_array_equal(small.get_kernel(made, LAST), small.get_kernel(params, LAST))
 
 
+@pytest.mark.parametrize(("dtype", "size"), [(jnp.float16, 100.0), (jnp.bfloat16, 1e25)])
+def test_norms_hold_in_half_precision(params, dtype, size):
+    """Beyond 256 squares of float16 are infinite; beyond 1.8e19 those of bfloat16."""
+    half = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
+    larger = initializers.scaled(size)
+    for init, reference in ((initializers.unchanged(), larger), (larger, initializers.unchanged())):
+        made = controls.at_norms_of(init, reference)(jax.random.key(0), half)
+        wanted = reference(jax.random.key(0), half)
+        for name in small.layer_names(params):
+            norms = [np.linalg.norm(np.asarray(small.get_kernel(tree, name)).astype(np.float64))
+                     for tree in (made, wanted)]  # fmt: skip
+            assert norms[0] == pytest.approx(norms[1], rel=1e-2)
+
+
 def test_a_layer_of_zeros_stays_so(params):
     made = controls.at_norms_of(initializers.scaled(0.0), initializers.unchanged())(
         jax.random.key(0), params

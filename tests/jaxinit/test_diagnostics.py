@@ -42,3 +42,20 @@ def test_opposite_kernels_and_those_of_zeros_have_an_angle(params):
     assert {name: float(a) for name, a in angles.items()} == {"conv1": 180.0}
     zeros = jax.tree.map(jnp.zeros_like, params)
     assert float(diagnostics.kernel_angles(params, zeros)["conv1"]) == 0
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+def test_norms_and_angles_hold_where_squares_leave_the_range(params, dtype):
+    scale = {jnp.float16: 1e4, jnp.bfloat16: 1e30, jnp.float32: 1e-30}[dtype]
+    kernels = {name: small.get_kernel(params, name) for name in small.layer_names(params)}
+    large = {name: jnp.asarray(scale * own, dtype) for name, own in kernels.items()}
+    large = small.set_kernels(params, large)
+    norms = diagnostics.kernel_norms(large)
+    angles = diagnostics.kernel_angles(large, params)
+    for name, own in kernels.items():
+        one = np.asarray(small.get_kernel(large, name)).astype(np.float64).ravel()
+        other = np.asarray(own, np.float64).ravel()
+        lengths = np.linalg.norm(one), np.linalg.norm(other)
+        assert float(norms[name]) == pytest.approx(lengths[0], rel=1e-5)
+        cosine = min(one @ other / lengths[0] / lengths[1], 1)
+        assert float(angles[name]) == pytest.approx(np.degrees(np.arccos(cosine)), abs=1e-3)

@@ -106,6 +106,20 @@ def test_interval_holds_the_mean_and_widens_with_the_spread():
     assert np.isnan(inference.interval(np.array([1.0, 2.0]))).all()
 
 
+def test_values_that_are_equal_but_for_rounding_are_one():
+    """SciPy's interval of these is NaN, with a warning, as nothing is left to resample."""
+    rng = np.random.default_rng(0)
+    for size in (1.2, -0.3, 1e-8):
+        values = size * (1 + rng.integers(-2, 3, 10) * 2.0**-52)
+        low, high = inference.interval(values)
+        assert values.min() <= low <= high <= values.max()
+        assert inference.sign_flip(values) == 2 / 2**10
+    assert inference.interval(np.full(5, 2.0)) == (2.0, 2.0)
+    assert inference.interval(np.array([0.0, 0.0, 0.0])) == (0.0, 0.0)
+    low, high = inference.interval(1 + 1e-6 * np.arange(10))  # which are not
+    assert 1 < low < high < 1 + 9e-6
+
+
 def test_intervals_hold_the_truth_as_often_as_they_say():
     rng = np.random.default_rng(1)
     samples = rng.normal(1.0, 2.0, (120, 12))

@@ -141,6 +141,9 @@ def test_taps_that_see_no_data_are_those_of_steps_with_all(monkeypatch):
         (np.zeros(10), 5, 0, 0),
         (np.full(10, np.nan), 0, 0, 0),
         (np.r_[np.zeros(9), np.nan], 9, 0, 0),
+        (np.r_[np.zeros(9), np.nan], 0, 0, 1),  # argmax, too, is where NaN is
+        (np.full(3, np.nan), 1, 0, 0),  # of fewer classes than five
+        (np.array([2.0, np.nan]), 1, 0, 0),
     ],
 )
 def test_ties_go_to_the_lower_label_and_nan_is_no_hit(logits, label, top1, top5):

@@ -49,6 +49,32 @@ def test_groups_are_those_of_the_description():
         np.testing.assert_allclose(groups.means[..., group], mean, atol=1e-6)
 
 
+@pytest.mark.parametrize("optimal", [False, True])
+@pytest.mark.parametrize("apart", [3e-4, 1e-5])
+def test_filters_that_are_almost_one_are_told_apart(optimal, apart):
+    """Distances beside scikit-learn's in float64, and the order that was taken away."""
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    one = rng.standard_normal((3, 3, 4, 1)) + apart * rng.standard_normal((3, 3, 4, 16))
+    order = rng.permutation(16)
+    kernels = np.stack([one, one[..., order]]).astype(np.float32)
+    groups = alignment.group_filters(jnp.asarray(kernels), optimal=optimal)
+    np.testing.assert_array_equal(groups.members[1], np.argsort(order))
+    flat = kernels.astype(np.float64).transpose(0, 4, 3, 1, 2).reshape(2, 16, -1)
+    flat /= np.linalg.norm(flat, axis=2, keepdims=True)
+    wanted = metrics.pairwise_distances(*np.fft.fft(flat).real)
+    found = grouping._between(jnp.asarray(kernels))[0, 1]
+    np.testing.assert_allclose(found, wanted, rtol=0.1, atol=3e-6)
+
+
+def test_filters_of_half_precision_are_grouped_as_those_of_single():
+    kernels = np.random.default_rng(2).standard_normal((3, 3, 3, 4, 6)).astype(np.float16)
+    large = alignment.group_filters(jnp.asarray(1000 * kernels))  # whose squares float16 lacks
+    np.testing.assert_array_equal(
+        large.members, alignment.group_filters(jnp.asarray(kernels, jnp.float32)).members
+    )
+
+
 def test_optimal_groups_are_as_near_as_any():
     kernels = np.random.default_rng(1).standard_normal((2, 3, 3, 2, 5)).astype(np.float32)
     between = np.asarray(grouping._between(jnp.asarray(kernels)))[1, 0]

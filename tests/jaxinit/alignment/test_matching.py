@@ -77,6 +77,36 @@ def test_matching_never_loses_where_a_permutation_acts_on_two_axes():
     assert_same(alignment.permute(copy, symmetry, found), reference)
 
 
+def test_matching_is_never_worse_than_nothing_where_axes_are_tied():
+    """Nor where weights have half precision; ⟨reference, permuted⟩ by NumPy in float64."""
+    rng = np.random.default_rng(0)
+    axes = {"in": (None, "h"), "loop": ("h", "h"), "cube": ("h", None, "h", "h")}
+    symmetry = {f"params/{name}": own for name, own in axes.items()}
+    better = 0
+    for case in range(200):
+        size, dtype = rng.integers(2, 6), (jnp.float32, jnp.float16, jnp.bfloat16)[case % 3]
+        shapes = [tuple(size if a else 2 for a in own) for own in axes.values()]
+        networks = [
+            {"params": dict(zip(axes, (200 * rng.standard_normal(s) for s in shapes), strict=True))}
+            for _ in range(2)
+        ]
+        reference, other = jax.tree.map(lambda a, t=dtype: np.asarray(a, t), networks)
+        found = alignment.match(KEY, reference, other, symmetry)["h"]
+
+        def alike(order, reference=reference, other=other):
+            total = 0.0
+            for name, own in axes.items():
+                moved = np.asarray(other["params"][name], np.float64)
+                for axis in (a for a, tied in enumerate(own) if tied):
+                    moved = np.take(moved, order, axis)
+                total += np.vdot(np.asarray(reference["params"][name], np.float64), moved)
+            return total
+
+        assert alike(found) >= alike(np.arange(size))
+        better += alike(found) > alike(np.arange(size))
+    assert better > 100
+
+
 def test_matching_finds_the_order_that_was_taken_away(networks):
     _, variables = networks[True]
     symmetry = alignment.resnet18()
@@ -108,3 +138,8 @@ def test_bad_input_gets_a_sentence(networks):
         alignment.match_activations({"a": jnp.ones((2, 2))}, {})
     with pytest.raises(ValueError, match="record both on the same inputs"):
         alignment.match_activations({"a": jnp.ones((2, 2))}, {"a": jnp.ones((3, 2))})
+    with pytest.raises(ValueError, match="'a' are not finite"):
+        alignment.match_activations({"a": jnp.full((2, 2), jnp.nan)}, {"a": jnp.ones((2, 2))})
+    sick = jax.tree.map(lambda leaf: leaf * jnp.nan, variables)
+    with pytest.raises(ValueError, match="is not finite"):
+        alignment.match(KEY, variables, sick, symmetry)
