@@ -139,7 +139,7 @@ def load(
 def data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
     """The folder of prepared data: as given, or TFDS's own setting."""
     default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return Path(default if data_dir is None else data_dir).expanduser()
+    return Path(os.path.expanduser(default if data_dir is None else data_dir))
 
 
 def recorded_name(settings: Data) -> str:

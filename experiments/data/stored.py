@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from experiments.cli.errors import UserError, first_line
+from experiments.cli.processes import own_cache
 from experiments.data.kinds import KINDS, Kind
 from experiments.data.moments import channel_moments
 
@@ -221,12 +222,13 @@ def halve(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n h2 w2 c"
 def cache_roots(folder: Path | None, cache_dir: str | os.PathLike[str] | None) -> list[Path]:
     """Where decoded arrays may lie: as given, else beside prepared data, else with the user."""
     if cache_dir is not None:
-        return [Path(cache_dir).expanduser()]
-    user = Path.home() / ".cache" / "jaxinit" / "data"
+        return [Path(os.path.expanduser(cache_dir))]
+    user = own_cache("data")
+    roots = [] if user is None else [user]
     # Asked for, as root can write even where it should not.
     if folder is None or not folder.stat().st_mode & 0o200:
-        return [user]
-    return [folder / "jaxinit-cache", user]
+        return roots
+    return [folder / "jaxinit-cache", *roots]
 
 
 def read_cache(place: Path) -> tuple[Arrays, str] | None:

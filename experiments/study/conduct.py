@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.cli import interruption
 from experiments.cli.options import check
 from experiments.cli.progress import Progress
 from experiments.data import sets
@@ -107,7 +108,9 @@ def plan(
         ask: Makes the question of the settings; without it nothing is compared.
         progress: Of all that is to be done, where that is more than this experiment.
     """
-    store.check_writable(Path(settings.evaluation.output))
+    output = Path(settings.evaluation.output)
+    store.check_writable(output)
+    interruption.records_in(output)
     dataset = source_data = sets.load_data(settings.data)
     if settings.sources.source_dataset not in (None, settings.data.dataset):
         source_data = sets.load_data(
