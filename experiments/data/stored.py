@@ -4,7 +4,9 @@ The cache lies beside the prepared data where that can be written to.
 """
 
 import hashlib
+import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -20,6 +22,8 @@ from experiments.data.kinds import KINDS, Kind
 from experiments.data.moments import channel_moments
 
 _PER_SUPERCLASS = 5
+_LARGEST = 2**24  # bytes of a features.json
+_CLASS = ("pythonClassName", "python_class_name")  # either is read
 CACHE_LAYOUT = 1  # to be raised where the arrays or their order change
 
 
@@ -110,9 +114,37 @@ def quiet_tfds() -> Any:
 def open_builder(kind: Kind, folder: Path) -> Any:
     """Returns TFDS's builder of a prepared data set; never asks the network."""
     tfds = quiet_tfds()
+    check_features(folder / kind.tfds_name / kind.version)
     if kind.in_tfds:
         return tfds.builder(kind.tfds_name, data_dir=str(folder), file_format="array_record")
     return tfds.builder_from_directory(str(folder / kind.tfds_name / kind.version))
+
+
+def check_features(place: Path) -> None:
+    """Makes sure that features.json names only classes of TFDS, which imports whatever it names.
+
+    Raises:
+        ValueError: It names another, or is no such file.
+        OSError: It cannot be read.
+    """
+    file = place / "features.json"
+    with file.open("rb") as content:
+        text = content.read(_LARGEST + 1)
+    if len(text) > _LARGEST:
+        raise ValueError("features.json is larger than TFDS writes it")
+    try:
+        waiting = [json.loads(text)]
+    except RecursionError:
+        raise ValueError("features.json is too deeply nested") from None
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting += value
+        elif isinstance(value, dict):
+            waiting += value.values()
+            for name in (value[key] for key in _CLASS if isinstance(value.get(key), str)):
+                if not re.fullmatch(r"tensorflow_datasets(\.\w+)+", name):
+                    raise ValueError(f"features.json names {name}, which is no class of TFDS")
 
 
 def read_split(builder: Any, split: str) -> Split:

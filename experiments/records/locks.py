@@ -1,7 +1,7 @@
 """Locks between processes that share a folder: each ends with the process that holds it.
 
-They are those of the system for files (`flock`). Where it has none, as on some network file systems,
-the work goes on without, and says so.
+They are those of the system for files (`flock`). Where it has none, as on some network file
+systems, the work goes on without, and says so.
 """
 
 import contextlib
