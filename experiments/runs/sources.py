@@ -19,13 +19,13 @@ import numpy as np
 import jaxinit
 from experiments.cli import interruption
 from experiments.cli.errors import UserError
-from experiments.cli.options import Count, Pair, Settings, check
+from experiments.cli.options import Count, Epochs, Pair, PathText, Settings, check
 from experiments.cli.progress import Progress, say
 from experiments.data import sets, tasks
 from experiments.data.kinds import KINDS
 from experiments.data.sets import Dataset
 from experiments.records import locks, store
-from experiments.runs import protocol, runner, source_checkpoints
+from experiments.runs import last_batches, protocol, runner, source_checkpoints
 from experiments.runs.evaluation import Evaluation
 from experiments.runs.protocol import PresetCount, Run
 from experiments.training import networks, unfinished
@@ -44,7 +44,7 @@ class Sources(Settings):
     # CIFAR-100)
     sources: Count = _MODELS
     # epochs of training of a source model
-    source_epochs: Count = 25
+    source_epochs: Epochs = 25
     # learning rate of the source models over the epochs, as --schedule
     source_schedule: Schedule = "published-source"
     # flip and rotate the images of the source models
@@ -52,7 +52,7 @@ class Sources(Settings):
     # data set of the source models (that of the comparison where not given)
     source_dataset: str | None = None
     # folder of the source models' checkpoints
-    models_dir: str = "output/sources"
+    models_dir: PathText = "output/sources"
 
     def fitted(self, dataset: Dataset) -> "Sources":
         """The same on a data set: a number that a preset names is at most what it has pairs for.
@@ -190,6 +190,8 @@ class SourceModels:
             f"{self.folder}, {len(missing)} to train"
         )
         if missing:
+            own = (tasks.pair_task(self._dataset, pair) for pair in missing)
+            last_batches.tell(own, self._training.batch_size)
             self._train(missing)
         template = self._template()
         sources = [

@@ -15,6 +15,7 @@ from experiments.records import run_record, store, summaries
 from experiments.records.run_record import RunRecord
 from experiments.records.shown import Shown
 from experiments.reporting import charts, presentation, tables
+from experiments.runs import last_batches
 from experiments.runs.runner import Runner
 from experiments.study import authors
 from experiments.study.entry import Entry, Section
@@ -143,13 +144,9 @@ def plan(
         f"the images have {ours}: leave it out, or give a --source-dataset of as many channels",
     )
     trained = (dataset, settings.training, settings.evaluation, progress)
-    return Plan(
-        question,
-        settings,
-        dataset,
-        made_of,
-        Runner(experiment, question.variants, *trained),
-    )
+    runner = Runner(experiment, question.variants, *trained)
+    last_batches.tell(runner.tasks.values(), settings.training.batch_size)
+    return Plan(question, settings, dataset, made_of, runner)
 
 
 def present(
