@@ -47,6 +47,6 @@ def _check_printing() -> None:
         _PRINTED.encode(encoding, errors)
     except (UnicodeError, LookupError):
         raise UserError(
-            f"standard output is {encoding}, which cannot print {_PRINTED}: set PYTHONIOENCODING "
-            "to utf-8"
+            f"standard output is {encoding}, which cannot print the signs of tables: set "
+            "PYTHONIOENCODING to utf-8"
         ) from None

@@ -70,15 +70,18 @@ def named(name: str, folder: Path) -> Named:
         return Named("tfds", own)
     path = Path(os.path.expanduser(name))
     is_path = "/" in name or os.sep in name
-    if path.suffix.lower() == ".npz" and path.is_file():
+    if path.suffix.lower() == ".npz" and os.path.isfile(path):
         return Named("npz", name)
-    if is_path and path.is_dir():
+    if is_path and os.path.isdir(path):
         return Named("folder", name)
     if tfds_sets.is_known(name, folder):
         return Named("tfds", name)
-    if path.is_dir():
+    if os.path.isdir(path):
         return Named("folder", name)
-    check(not path.exists(), f"{name} is a file, but no .npz file: give one, or a folder of images")
+    check(
+        not os.path.exists(path),
+        f"{name} is a file, but no .npz file: give one, or a folder of images",
+    )
     check(not is_path and path.suffix.lower() != ".npz", f"there is no {name}: check the path")
     raise UserError(
         f"data set {name!r} is not known: choose one of {', '.join(NAMES)}, a name that TFDS "

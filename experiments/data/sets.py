@@ -325,7 +325,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"--archive does not go with {asked.dataset}: omit it",
         )
         check(
-            asked.archive is None or Path(asked.archive).exists(),
+            asked.archive is None or os.path.exists(asked.archive),
             f"there is no archive {asked.archive}: give the path of the official archive",
         )
         if kind is not None and not stored.shards(kind, folder):

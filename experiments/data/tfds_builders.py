@@ -11,7 +11,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -113,15 +112,7 @@ with registered.skip_registration():
 
         name = "tiny_imagenet"
         VERSION = tfds.core.Version("1.0.0")
-        url_infos = MappingProxyType(
-            {
-                TINY_IMAGENET.url: tfds.download.checksums.UrlInfo(
-                    size=TINY_IMAGENET.size,
-                    checksum=TINY_IMAGENET.sha256,
-                    filename=TINY_IMAGENET.name,
-                )
-            }
-        )
+        url_infos = TINY_IMAGENET.known_to_tfds()
         archive = TINY_IMAGENET
         unpacked: Path | None = None  # the archive's content; downloaded where None
         scratch: Path  # where to unpack it

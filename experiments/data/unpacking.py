@@ -30,6 +30,12 @@ class Archive(NamedTuple):
         ((url, info),) = (infos or {}).items()
         return cls(url, int(info.size), info.checksum)
 
+    def known_to_tfds(self) -> dict[str, Any]:
+        """What TFDS compares a download with."""
+        from tensorflow_datasets.core.download import checksums
+
+        return {self.url: checksums.UrlInfo(self.size, self.sha256, self.name)}
+
 
 def unpack(file: Path, folder: Path, official: Archive) -> None:
     """Unpacks an archive, which must be the official one where it is of its size.
