@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 
 from experiments.cli import interruption, processes
@@ -49,7 +50,7 @@ def test_an_environment_that_is_wrong_gets_a_sentence(tmp_path, variables, words
     assert news.count("\n") == 1
 
 
-def test_a_notebooks_backend_no_home_and_no_cache_do_not_stop_the_work(tmp_path):
+def test_a_notebooks_backend_and_no_home_do_not_stop_the_work(tmp_path):
     (tmp_path / "file").touch()
     process = start(
         tmp_path,
@@ -57,12 +58,10 @@ def test_a_notebooks_backend_no_home_and_no_cache_do_not_stop_the_work(tmp_path)
         "1",
         MPLBACKEND="module://no_such.backend",
         HOME=str(tmp_path / "file"),  # below which nothing can be made, not even by root
-        JAX_COMPILATION_CACHE_DIR=str(tmp_path / "file" / "cache"),
     )
     said, news = process.communicate(timeout=240)
     assert process.returncode == 0, news
     assert "Traceback" not in news
-    assert "compiled programs are not kept: JAX_COMPILATION_CACHE_DIR" in news
     assert "finished in" in said
     assert list((tmp_path / "output" / "clusters").glob("*.svg"))
 
@@ -109,6 +108,26 @@ def test_the_sentence_counts_what_is_recorded(tmp_path, monkeypatch):
 def test_importing_the_package_changes_nothing_for_others():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert sys.excepthook is not interruption._raised  # pyright: ignore[reportPrivateUsage]
+
+
+def test_a_compilation_cache_that_cannot_be_used_is_done_without(tmp_path, monkeypatch, capsys):
+    former = jax.config.jax_compilation_cache_dir
+    (tmp_path / "file").touch()
+    try:
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "file" / "cache"))
+        processes.setup_jax()
+        assert jax.config.jax_compilation_cache_dir is None
+        assert "compiled programs are not kept: JAX_COMPILATION_" in capsys.readouterr().err
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "new" / "cache"))
+        processes.setup_jax()
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "new" / "cache")
+        monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+        monkeypatch.setenv("HOME", str(tmp_path / "file"))
+        processes.setup_jax()
+        assert jax.config.jax_compilation_cache_dir is None
+        assert capsys.readouterr().err == ""
+    finally:
+        jax.config.update("jax_compilation_cache_dir", former)
 
 
 def test_where_there_is_no_home_there_is_no_cache_of_ones_own(monkeypatch):
