@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from experiments.cli.errors import exit_status
-from experiments.cli.options import Settings, parse_one
+from experiments.cli.options import PathText, Settings, parse_one
 from experiments.records import packing
 
 
@@ -17,9 +17,9 @@ class Archive(Settings):
     """What is packed."""
 
     # the --output of one experiment that has run
-    folder: tyro.conf.Positional[str]
+    folder: tyro.conf.Positional[PathText]
     # a folder that is empty or not there yet
-    destination: tyro.conf.Positional[str]
+    destination: tyro.conf.Positional[PathText]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

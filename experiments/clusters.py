@@ -8,7 +8,7 @@ import dataclasses
 import sys
 from typing import Annotated
 
-from experiments.cli.options import Count, Several, one_of
+from experiments.cli.options import Count, Several, check, one_of
 from experiments.records import published
 from experiments.study import conduct, presets, starts
 from experiments.study.entry import Section
@@ -29,7 +29,11 @@ class Clusters(Experiment):
     # convolutions that are initialised: the first so many (all where not given)
     layers: int | None = None
     # initialisations to compare with; gabor is in the first layer
-    baselines: tuple[Baseline, ...] = ("random", "pretrained", "gabor")
+    baselines: Several[Baseline] = ("random", "pretrained", "gabor")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check("random" in self.baselines, "--baselines lacks random, which all are compared with")
 
 
 PRESETS = {

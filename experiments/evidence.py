@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.cli.errors import UserError, exit_status
-from experiments.cli.options import Settings, parse_one
+from experiments.cli.options import PathText, Settings, parse_one
 from experiments.records import averages, files, run_record, summaries
 from experiments.reporting import charts, inference, tables, wording
 
@@ -97,9 +97,9 @@ class Evidence(Settings):
     """Whose evidence is written."""
 
     # folder of one experiment
-    results: str = "output/ablations"
+    results: PathText = "output/ablations"
     # where to write (the same folder where not given)
-    output: str | None = None
+    output: PathText | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -20,7 +20,7 @@ import tyro
 import jaxinit
 from experiments.cli import processes
 from experiments.cli.errors import UserError, exit_status
-from experiments.cli.options import Settings, one_of, parse_one
+from experiments.cli.options import PathText, Settings, one_of, parse_one
 from experiments.data import sets, tasks
 from experiments.data.sets import Data
 from experiments.records import files, store
@@ -222,9 +222,9 @@ class MakeBanks(Settings):
     # the bank to make
     bank: tyro.conf.Positional[Annotated[str, one_of(tuple(_FITS))]]
     # folder of published weights, for banks of networks that were trained elsewhere
-    weights_dir: str | None = None
+    weights_dir: PathText | None = None
     # folder of the bank and its card
-    destination: str = "jaxinit/banks/data"
+    destination: PathText = "jaxinit/banks/data"
     # the images of source models
     data: Data = dataclasses.field(default_factory=lambda: Data(dataset="cifar100"))
     # the training of source models

@@ -15,7 +15,7 @@ import tyro
 from experiments import report
 from experiments.cli import options, processes
 from experiments.cli.errors import exit_status
-from experiments.cli.options import Count, Settings, Several, one_of
+from experiments.cli.options import PathText, RunsAtOnce, Settings, Several, one_of
 from experiments.cli.progress import Progress, clock, say
 from experiments.runs.sources import Sources
 from experiments.study.entry import Entry, Planned, entries
@@ -33,15 +33,15 @@ class Paper(Settings):
 
     grid: tyro.conf.Suppress[str]  # the preset of each experiment
     # folder of all
-    output: str
+    output: PathText
     # which experiments
     experiments: Several[Annotated[str, one_of(order())]] = dataclasses.field(default_factory=order)
     # folder of the prepared data sets (TFDS's own setting where not given)
-    data_dir: str | None = None
+    data_dir: PathText | None = None
     # runs trained at once (1 a device on CPUs, else what memory holds, where not given)
-    runs_at_once: Count | None = None
+    runs_at_once: RunsAtOnce | None = None
     # folder of the source models' checkpoints
-    models_dir: str = Sources.models_dir
+    models_dir: PathText = Sources.models_dir
 
 
 PRESETS = {

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from experiments.cli.options import Count, Positive, Several, one_of
+from experiments.cli.options import Count, PathText, Positive, Several, one_of
 from experiments.runs.variants import Variant
 from experiments.study import conduct, presets, starts, tuning
 from experiments.study.ingredients import Ingredients
@@ -45,7 +45,7 @@ class Recipes(Experiment):
     clusters: Count = 10
     # folder where recipes have run: only what was best there, after --epochs, of the recipes and of
     # the random starts
-    best_of: str | None = None
+    best_of: PathText | None = None
 
 
 PRESETS = {

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from experiments import filters
 from experiments.cli.errors import UserError, exit_status
-from experiments.cli.options import Settings, parse_one
+from experiments.cli.options import PathText, Settings, parse_one
 from experiments.records import former, run_record, summaries
 from experiments.records.files import write_text, writing_to
 from experiments.records.run_record import RunRecord
@@ -185,9 +185,9 @@ class Report(Settings):
     """What is reported."""
 
     # folder of the runs
-    results: str = "output"
+    results: PathText = "output"
     # folder of the report (report, in that of the runs, where not given)
-    output: str | None = None
+    output: PathText | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from experiments.cli.options import Count, Positive, Several, check, one_of
+from experiments.cli.options import Count, PathText, Positive, Several, check, one_of
 from experiments.runs.variants import Variant
 from experiments.study import conduct, presets, starts, tuning
 from experiments.study.ingredients import Ingredients
@@ -35,7 +35,7 @@ class Sweep(Experiment):
     # learning rates to try, as multiples of --learning-rate
     rates: Several[Positive] = (0.33, 1.0, 3.0, 10.0)
     # folder of a sweep that has run: only what was best there, after --epochs, of each start
-    best_of: str | None = None
+    best_of: PathText | None = None
 
 
 _REDUCED = presets.reduced("sweep")

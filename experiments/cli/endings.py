@@ -17,7 +17,7 @@ import traceback
 from types import TracebackType
 from typing import NoReturn
 
-from experiments.cli import errors
+from experiments.cli import errors, interruption
 
 _SENTENCE = (
     "error: another of the processes has ended: start them all again with the same command, which "
@@ -57,6 +57,7 @@ def prepare() -> None:
     def raised(
         kind: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> None:
+        interruption.end_if_interrupted()
         if any(sign in str(error) for sign in _SIGNS):
             _end(terminal, f"{_SENTENCE}\n", 2)
         text = "".join(traceback.format_exception(kind, error, trace))

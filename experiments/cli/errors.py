@@ -4,6 +4,10 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
+from experiments.cli import interruption
+
+_PRINTED = "±×−–…"  # what is in tables
+
 
 class UserError(Exception):
     """One sentence for the user: what was wrong and what to do. Never shown with a traceback."""
@@ -26,8 +30,23 @@ def shown() -> bool:
 def exit_status() -> Iterator[None]:
     """Ends the program with status 2 and the sentence on stderr where a `UserError` is raised."""
     try:
+        _check_printing()
         yield
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         _shown.append(error)
         sys.exit(2)
+    finally:
+        interruption.end_if_interrupted()
+
+
+def _check_printing() -> None:
+    """Makes sure that tables can be printed, before hours are spent on them."""
+    encoding, errors = sys.stdout.encoding or "utf-8", sys.stdout.errors or "strict"
+    try:
+        _PRINTED.encode(encoding, errors)
+    except (UnicodeError, LookupError):
+        raise UserError(
+            f"standard output is {encoding}, which cannot print the signs of tables: set "
+            "PYTHONIOENCODING to utf-8"
+        ) from None

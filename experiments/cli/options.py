@@ -7,6 +7,7 @@ and checked wherever such a dataclass is made.
 import argparse
 import dataclasses
 import math
+import os
 import sys
 import types
 import typing
@@ -24,9 +25,24 @@ _MOST = 2**31 - 1  # no count is meant to be larger
 
 Pair = tuple[int, int]
 Count = Annotated[int, annotated_types.Ge(1)]
+# More than these is a slip, and would not end, or not fit into memory.
+Epochs = Annotated[int, annotated_types.Ge(1), annotated_types.Le(100_000)]
+Seeds = Annotated[int, annotated_types.Ge(1), annotated_types.Le(10_000)]
+Restarts = Annotated[int, annotated_types.Ge(1), annotated_types.Le(10_000)]
+RunsAtOnce = Annotated[int, annotated_types.Ge(1), annotated_types.Le(10_000)]
+BatchSize = Annotated[int, annotated_types.Ge(2), annotated_types.Le(2**17)]
+ImagesPerClass = Annotated[int, annotated_types.Ge(1), annotated_types.Le(10**7)]
+ImageSize = Annotated[int, annotated_types.Ge(1), annotated_types.Le(4096)]
 Positive = Annotated[float, annotated_types.Gt(0), annotated_types.Lt(math.inf)]
 Several = Annotated[tuple[T, ...], annotated_types.MinLen(1)]
-"""One or more."""
+"""One or more, each once."""
+
+
+class _Path:
+    """Marks text that is a path, of which a leading ~ is a home folder."""
+
+
+PathText = Annotated[str, _Path()]
 
 
 def check(condition: bool, sentence: str) -> None:
@@ -55,6 +71,14 @@ class Settings:
         hints = typing.get_type_hints(type(self), include_extras=True)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if isinstance(value, str) and _is_path(hints[field.name]):
+                value = os.path.expanduser(value)
+                object.__setattr__(self, field.name, value)
+                check(
+                    not value.startswith("~"),
+                    f"{flag(field.name)} {value} names a home folder that is not there: give a "
+                    "path without ~",
+                )
             check(value != "", f"{flag(field.name)} is empty: give a value, or leave it out")
             for sentence in _wrong(hints[field.name], value):
                 raise UserError(f"{flag(field.name)} {sentence}")
@@ -62,9 +86,6 @@ class Settings:
 
 def _wrong(hint: Any, value: Any) -> Iterator[str]:
     """Says in what a value is not as its type has it."""
-    if _is_too_large(value):
-        yield f"{value} is too large: say {_MOST} or less"
-        return
     if typing.get_origin(hint) is Annotated:
         inner, *marks = typing.get_args(hint)
         yield from _out_of_bounds(value, marks)
@@ -72,15 +93,26 @@ def _wrong(hint: Any, value: Any) -> Iterator[str]:
     elif typing.get_origin(hint) is tuple and typing.get_args(hint)[-1] is ...:
         for item in value:
             yield from _wrong(typing.get_args(hint)[0], item)
+        if twice := [item for place, item in enumerate(value) if item in value[:place]]:
+            yield f"names {_text(twice[0])} twice: name each once"
     elif isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         if value is not None:
             yield from _wrong(next(a for a in typing.get_args(hint) if a is not type(None)), value)
     elif typing.get_origin(hint) is Literal and value not in (known := typing.get_args(hint)):
         yield f"{value} is not known: choose one of {', '.join(known)}"
+    elif isinstance(value, int) and abs(value) > _MOST:
+        yield f"{value} is too large: say {_MOST} or less"
 
 
-def _is_too_large(value: Any) -> bool:
-    return isinstance(value, int) and value > _MOST
+def _is_path(hint: Any) -> bool:
+    if typing.get_origin(hint) is Annotated:
+        return any(isinstance(mark, _Path) for mark in hint.__metadata__)
+    return any(_is_path(part) for part in typing.get_args(hint))
+
+
+def _text(value: Any) -> str:
+    """A value as it is given on the command line."""
+    return "-".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _out_of_bounds(value: Any, marks: Sequence[Any]) -> Iterator[str]:

@@ -7,6 +7,7 @@ one has written all can read once `wait` returns.
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 
 from experiments.cli import endings
-from experiments.cli.errors import UserError
+from experiments.cli.errors import UserError, first_line
 
 _COORDINATOR = "JAX_COORDINATOR_ADDRESS"
 _NUMBERS = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
@@ -102,8 +103,45 @@ def gather(tree: Any) -> Any:
 
 
 def setup_jax() -> None:
-    """Joins other processes, and keeps compiled programs between starts, unless told otherwise."""
+    """Joins other processes, starts JAX, and keeps compiled programs between starts.
+
+    Programs are kept as `JAX_COMPILATION_CACHE_DIR` says, else in the user's own cache; nowhere if
+    that folder cannot be used.
+
+    Raises:
+        UserError: The other processes cannot be joined, or there is no such platform.
+    """
     join()
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        folder = Path.home() / ".cache" / "jaxinit" / "compiled"
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        raise UserError(
+            f"JAX finds no device ({first_line(error)}): correct or unset JAX_PLATFORMS"
+        ) from error
+    given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    folder = own_cache("compiled") if given is None else Path(given)
+    if given is not None and (not given or "://" in given):
+        return  # nowhere, or in a cloud, which JAX asks itself
+    usable = folder is not None and _can_keep(folder)
+    if given and not usable and is_first():
+        note = f"compiled programs are not kept: JAX_COMPILATION_CACHE_DIR {given} cannot be used"
+        print(note, file=sys.stderr)
+    jax.config.update("jax_compilation_cache_dir", str(folder) if usable else None)
+
+
+def own_cache(name: str) -> Path | None:
+    """A folder for what can be made again, in the user's home; None where there is no home."""
+    try:
+        return Path.home() / ".cache" / "jaxinit" / name
+    except RuntimeError:
+        return None
+
+
+def _can_keep(folder: Path) -> bool:
+    """Whether files can be written to a folder and read, for which it is made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            return bool(os.listdir(folder)) and Path(file.name).is_file()
+    except OSError:
+        return False

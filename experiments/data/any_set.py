@@ -48,7 +48,7 @@ class Named(NamedTuple):
         """The name in records: ASCII, and no path."""
         if self.form in ("known", "tfds"):
             return _plain(self.name) if self.form == "tfds" else self.name
-        path = Path(os.path.abspath(Path(self.name).expanduser()))
+        path = Path(os.path.abspath(os.path.expanduser(self.name)))
         own = path.stem if self.form == "npz" else path.name
         return f"{self.form}-{_plain(own)}".rstrip("-")
 
@@ -68,17 +68,20 @@ def named(name: str, folder: Path) -> Named:
         return Named("known", own)
     if own != name:
         return Named("tfds", own)
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     is_path = "/" in name or os.sep in name
-    if path.suffix.lower() == ".npz" and path.is_file():
+    if path.suffix.lower() == ".npz" and os.path.isfile(path):
         return Named("npz", name)
-    if is_path and path.is_dir():
+    if is_path and os.path.isdir(path):
         return Named("folder", name)
     if tfds_sets.is_known(name, folder):
         return Named("tfds", name)
-    if path.is_dir():
+    if os.path.isdir(path):
         return Named("folder", name)
-    check(not path.exists(), f"{name} is a file, but no .npz file: give one, or a folder of images")
+    check(
+        not os.path.exists(path),
+        f"{name} is a file, but no .npz file: give one, or a folder of images",
+    )
     check(not is_path and path.suffix.lower() != ".npz", f"there is no {name}: check the path")
     raise UserError(
         f"data set {name!r} is not known: choose one of {', '.join(NAMES)}, a name that TFDS "
@@ -107,7 +110,7 @@ def read(known: Named, folder: Path, *, split_seed: int, side: int | None) -> Sp
     if known.form == "tfds":
         return tfds_sets.read(known.name, folder, split_seed=split_seed, side=side)
     reader = arrays_in_npz.read if known.form == "npz" else folders.read
-    path = Path(known.name).expanduser()
+    path = Path(os.path.expanduser(known.name))
     return reader(path, known.recorded, split_seed=split_seed, side=side)
 
 

@@ -16,7 +16,15 @@ from annotated_types import Ge
 from jaxtyping import Int32
 
 from experiments.cli.errors import UserError, exit_status
-from experiments.cli.options import Count, Settings, check, parse_one
+from experiments.cli.options import (
+    Count,
+    ImageSize,
+    ImagesPerClass,
+    PathText,
+    Settings,
+    check,
+    parse_one,
+)
 from experiments.cli.progress import say
 from experiments.data import any_set, arrays_in_npz, class_groups, decoded, stored, tfds_sets
 from experiments.data.any_set import NAMES as NAMES
@@ -40,14 +48,14 @@ class Data(Settings):
     # of images and labels; or any name of TensorFlow Datasets, such as mnist or tfds:mnist
     dataset: str = "procedural"
     # folder of the prepared data sets (TFDS's own setting where not given)
-    data_dir: str | None = None
+    data_dir: PathText | None = None
     # use the first so many training images of each class (all where not given)
-    train_images_per_class: Count | None = None
+    train_images_per_class: ImagesPerClass | None = None
     # use the first so many test images of each class (all where not given)
-    test_images_per_class: Count | None = None
+    test_images_per_class: ImagesPerClass | None = None
     # pixels a side to which images are brought: the middle square is cut out, then resized by
     # averaging areas, or by cubic interpolation to make it larger (as they are where not given)
-    image_size: Count | None = None
+    image_size: ImageSize | None = None
     # classes of a group that stands for a superclass (those of the data set, or about ten groups of
     # at most five classes, where not given)
     group_classes: Count | None = None
@@ -139,7 +147,7 @@ def load(
 def data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
     """The folder of prepared data: as given, or TFDS's own setting."""
     default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return Path(default if data_dir is None else data_dir).expanduser()
+    return Path(os.path.expanduser(default if data_dir is None else data_dir))
 
 
 def recorded_name(settings: Data) -> str:
@@ -150,7 +158,9 @@ def recorded_name(settings: Data) -> str:
 def _load_procedural(train: int | None, test: int | None) -> Dataset:
     from experiments.data import procedural
 
-    arrays = Arrays(*procedural.generate(0, train or 500, test or 100))
+    train, test = train or 500, test or 100
+    _check_memory(100 * (train + test), 32, 3)
+    arrays = Arrays(*procedural.generate(0, train, test))
     centre, spread = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
     title = "procedural data (made up)"
     return Dataset("procedural", title, *arrays, centre, spread, stored.fingerprint(arrays))
@@ -200,8 +210,20 @@ def _load_any(
     )
 
 
+def _check_memory(images: int, side: int, channels: int) -> None:
+    """Makes sure that so many images fit into this machine's memory."""
+    needed = images * side * side * channels
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    check(
+        needed < memory,
+        f"{images} images of {side}×{side} pixels take {needed / 2**30:.0f} GiB of memory, and "
+        f"there are {memory / 2**30:.0f}: ask for fewer or smaller ones",
+    )
+
+
 def _resized(dataset: Dataset, side: int) -> Dataset:
     images = (np.asarray(dataset.train_images), np.asarray(dataset.test_images))
+    _check_memory(sum(map(len, images)), side, images[0].shape[-1])
     train, test = (arrays_in_npz.resized(one, side) for one in images)
     arrays = Arrays(train, dataset.train_labels, test, dataset.test_labels, dataset.superclass)
     return dataset._replace(
@@ -288,7 +310,7 @@ class Prepare(Data):
     """Which data set is prepared and described."""
 
     # the official archive, or the folder it was unpacked in (downloaded where not given)
-    archive: str | None = None
+    archive: PathText | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -301,6 +323,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         check(
             kind is not None or not asked.archive,
             f"--archive does not go with {asked.dataset}: omit it",
+        )
+        check(
+            asked.archive is None or os.path.exists(asked.archive),
+            f"there is no archive {asked.archive}: give the path of the official archive",
         )
         if kind is not None and not stored.shards(kind, folder):
             from experiments.data import tfds_builders

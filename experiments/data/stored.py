@@ -4,7 +4,9 @@ The cache lies beside the prepared data where that can be written to.
 """
 
 import hashlib
+import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -15,10 +17,13 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from experiments.cli.errors import UserError, first_line
+from experiments.cli.processes import own_cache
 from experiments.data.kinds import KINDS, Kind
 from experiments.data.moments import channel_moments
 
 _PER_SUPERCLASS = 5
+_LARGEST = 2**24  # bytes of a features.json
+_CLASS = ("pythonClassName", "python_class_name")  # either is read
 CACHE_LAYOUT = 1  # to be raised where the arrays or their order change
 
 
@@ -109,9 +114,37 @@ def quiet_tfds() -> Any:
 def open_builder(kind: Kind, folder: Path) -> Any:
     """Returns TFDS's builder of a prepared data set; never asks the network."""
     tfds = quiet_tfds()
+    check_features(folder / kind.tfds_name / kind.version)
     if kind.in_tfds:
         return tfds.builder(kind.tfds_name, data_dir=str(folder), file_format="array_record")
     return tfds.builder_from_directory(str(folder / kind.tfds_name / kind.version))
+
+
+def check_features(place: Path) -> None:
+    """Makes sure that features.json names only classes of TFDS, which imports whatever it names.
+
+    Raises:
+        ValueError: It names another, or is no such file.
+        OSError: It cannot be read.
+    """
+    file = place / "features.json"
+    with file.open("rb") as content:
+        text = content.read(_LARGEST + 1)
+    if len(text) > _LARGEST:
+        raise ValueError("features.json is larger than TFDS writes it")
+    try:
+        waiting = [json.loads(text)]
+    except RecursionError:
+        raise ValueError("features.json is too deeply nested") from None
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting += value
+        elif isinstance(value, dict):
+            waiting += value.values()
+            for name in (value[key] for key in _CLASS if isinstance(value.get(key), str)):
+                if not re.fullmatch(r"tensorflow_datasets(\.\w+)+", name):
+                    raise ValueError(f"features.json names {name}, which is no class of TFDS")
 
 
 def read_split(builder: Any, split: str) -> Split:
@@ -221,12 +254,13 @@ def halve(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n h2 w2 c"
 def cache_roots(folder: Path | None, cache_dir: str | os.PathLike[str] | None) -> list[Path]:
     """Where decoded arrays may lie: as given, else beside prepared data, else with the user."""
     if cache_dir is not None:
-        return [Path(cache_dir).expanduser()]
-    user = Path.home() / ".cache" / "jaxinit" / "data"
+        return [Path(os.path.expanduser(cache_dir))]
+    user = own_cache("data")
+    roots = [] if user is None else [user]
     # Asked for, as root can write even where it should not.
     if folder is None or not folder.stat().st_mode & 0o200:
-        return [user]
-    return [folder / "jaxinit-cache", user]
+        return roots
+    return [folder / "jaxinit-cache", *roots]
 
 
 def read_cache(place: Path) -> tuple[Arrays, str] | None:

@@ -21,6 +21,18 @@ from tensorflow_datasets.core import registered
 from tensorflow_datasets.image_classification import cifar
 
 from experiments.cli.errors import UserError, first_line
+from experiments.data import unpacking
+from experiments.data.unpacking import Archive
+from experiments.records import locks
+
+_SCRATCH = ".unpacked-"
+CIFAR100 = Archive.of_tfds(cifar.Cifar100.url_infos)
+# The size and the checksum that projects which use it have published.
+TINY_IMAGENET = Archive(
+    "https://cs231n.stanford.edu/tiny-imagenet-200.zip",
+    248_100_043,
+    "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821",
+)
 
 Example = tuple[str, dict[str, Any]]
 
@@ -35,10 +47,15 @@ def _png(image: Any) -> bytes:
 
 def _find(folder: Path, name: str) -> Path:
     """Finds a file or folder below the place where an archive was unpacked."""
-    found = sorted(Path(folder).rglob(name))
+    found = sorted(path for path in Path(folder).rglob(name) if "__MACOSX" not in path.parts)
     if not found:
         raise FileNotFoundError(f"there is no {name} in {folder}")
     return found[0]
+
+
+def _text(file: Path) -> str:
+    """The text of a file, without the mark that some editors begin it with."""
+    return file.read_text(encoding="utf-8-sig")
 
 
 # TFDS's own builder has the name already; this one only stands in for it while preparing.
@@ -49,18 +66,20 @@ with registered.skip_registration():
 
         name = "cifar100"
         url_infos = cifar.Cifar100.url_infos  # sizes and checksums of downloads
+        archive = CIFAR100
         unpacked: Path | None = None  # the archive's content; downloaded where None
+        scratch: Path  # where to unpack it
 
         # Without the `pipeline` of the parent's signature: TFDS takes that as a wish for Beam.
         def _split_generators(  # pyright: ignore[reportIncompatibleMethodOverride]
             self, dl_manager: Any
         ) -> Any:
-            folder = self.unpacked or _download(dl_manager, self._cifar_info.url)
+            folder = _content(self, dl_manager)
             features: Any = self.info.features
             for key, file in zip(
                 self._cifar_info.label_keys, self._cifar_info.label_files, strict=True
             ):
-                features[key].names = _find(folder, file).read_text().split()
+                features[key].names = _text(_find(folder, file)).split()
             return {
                 split: self._generate_examples(f"{split}_", _find(folder, f"{split}.bin"))
                 for split in ("train", "test")
@@ -93,8 +112,10 @@ with registered.skip_registration():
 
         name = "tiny_imagenet"
         VERSION = tfds.core.Version("1.0.0")
-        URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
+        url_infos = TINY_IMAGENET.known_to_tfds()
+        archive = TINY_IMAGENET
         unpacked: Path | None = None  # the archive's content; downloaded where None
+        scratch: Path  # where to unpack it
 
         def _info(self) -> tfds.core.DatasetInfo:
             return tfds.core.DatasetInfo(
@@ -111,9 +132,8 @@ with registered.skip_registration():
             )  # fmt: skip
 
         def _split_generators(self, dl_manager: Any) -> Any:
-            folder = self.unpacked or _download(dl_manager, self.URL)
-            root = _find(folder, "wnids.txt").parent
-            wnids = sorted((root / "wnids.txt").read_text().split())
+            root = _find(_content(self, dl_manager), "wnids.txt").parent
+            wnids = sorted(_text(root / "wnids.txt").split())
             if len(set(wnids)) != 200:
                 raise ValueError(f"{root / 'wnids.txt'} names {len(set(wnids))} classes, not 200")
             features: Any = self.info.features
@@ -125,7 +145,11 @@ with registered.skip_registration():
             }
 
         def _generate_examples(self, files: list[tuple[Path, int]]) -> Iterator[Example]:
+            names: set[str] = set()
             for path, label in files:
+                if path.name in names:  # for which TFDS would need TensorFlow, to say so
+                    raise ValueError(f"{path} has the name of another image")
+                names.add(path.name)
                 example = {"id": _padded(path.stem), "image": _encoded(path), "label": label}
                 yield path.name, example
 
@@ -149,77 +173,116 @@ def _padded(stem: str) -> str:
     return f"{name}_{int(number):05d}"
 
 
-def _download(dl_manager: Any, url: str) -> Path:
-    # Asked first, as without a network TFDS tries for minutes.
-    requests.head(url, timeout=20, allow_redirects=True)
-    return Path(dl_manager.download_and_extract(url))
+def _check_kind(builder: Any) -> None:
+    other = "cifar-100-python"
+    folder = builder.unpacked
+    if builder.name == "cifar100" and folder is not None:
+        names = {folder.resolve().name, *(path.name for path in folder.rglob(f"{other}*"))}
+        if any(name.startswith(other) for name in names) and not any(folder.rglob("train.bin")):
+            raise UserError(
+                f"{folder if builder.scratch != folder else 'the archive'} holds CIFAR-100 for "
+                f"Python's pickle: {CIFAR100.name} is needed, from {CIFAR100.url}"
+            )
+
+
+def _content(builder: Any, dl_manager: Any) -> Path:
+    """The folder of an archive's content; downloaded, checked by TFDS and unpacked if need be."""
+    if builder.unpacked is None:
+        # Asked first, as without a network TFDS tries for minutes.
+        requests.head(builder.archive.url, timeout=20, allow_redirects=True)
+        unpacking.unpack(
+            Path(dl_manager.download(builder.archive.url)), builder.scratch, builder.archive
+        )
+        return builder.scratch
+    return builder.unpacked
 
 
 def _training_files(root: Path, labels: dict[str, int]) -> list[tuple[Path, int]]:
     return [
         (path, label)
         for wnid, label in labels.items()
-        for path in sorted((root / "train" / wnid / "images").glob("*.JPEG"))
+        for path in _images(root / "train" / wnid / "images")
     ]
 
 
+def _images(folder: Path) -> list[Path]:
+    """The images of a class, but for the files that macOS puts beside them."""
+    files = sorted(path for path in folder.glob("*") if not path.name.startswith("."))
+    if other := next((path for path in files if path.suffix != ".JPEG"), None):
+        raise ValueError(f"{other} does not end in .JPEG, as the official archive's images do")
+    if not files:
+        raise ValueError(f"there are no images in {folder}")
+    return files
+
+
 def _validation_files(root: Path, labels: dict[str, int]) -> list[tuple[Path, int]]:
-    rows = (root / "val" / "val_annotations.txt").read_text().splitlines()
-    pairs = [row.split("\t")[:2] for row in rows if row]
-    return [(root / "val" / "images" / name, labels[wnid]) for name, wnid in pairs]
+    file, found = root / "val" / "val_annotations.txt", {}
+    for number, row in enumerate(_text(file).splitlines(), 1):
+        name, _, rest = row.partition("\t")
+        wnid = rest.partition("\t")[0]
+        if not row:
+            continue
+        if wnid not in labels or name != Path(name).name:
+            raise ValueError(f"line {number} of {file} is no image and its class: {row[:80]!r}")
+        if name in found:
+            raise ValueError(f"{file} names {name} twice")
+        found[name] = (root / "val" / "images" / name, labels[wnid])
+    return list(found.values())
 
 
-def builder(name: str, data_dir: Path, unpacked: Path | None = None) -> Any:
+def builder(name: str, data_dir: Path) -> Any:
     """Returns the builder that prepares a data set.
 
     Args:
         name: "cifar100" or "tiny_imagenet".
         data_dir: TFDS's data folder.
-        unpacked: The folder that the official archive was unpacked in; downloaded where None.
     """
     kind = {"cifar100": Cifar100, "tiny_imagenet": TinyImagenet}[name]
-    made = kind(data_dir=str(data_dir), file_format="array_record")
-    made.unpacked = unpacked
-    return made
+    return kind(data_dir=str(data_dir), file_format="array_record")
 
 
 def prepare(name: str, folder: Path, archive: Path | None = None) -> None:
     """Downloads a data set, or takes a local archive, and prepares it for TFDS.
 
+    What a killed preparation has left in the folder is removed.
+
     Args:
         name: "cifar100" or "tiny_imagenet".
-        folder: TFDS's data folder.
+        folder: TFDS's data folder; of several processes one at a time prepares in it.
         archive: The official archive or the folder it was unpacked in; downloaded where None.
 
     Raises:
-        UserError: No network, a damaged archive, a folder that cannot be written to.
+        UserError: No network, a damaged archive or another one, a folder that cannot be written to.
     """
     if archive is not None and not archive.exists():
         raise UserError(f"there is no archive {archive}: give the path of the official archive")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Unpacked in the same place, as it is large.
-        with tempfile.TemporaryDirectory(prefix="unpacked-", dir=folder) as scratch:
-            unpacked = archive
-            if archive is not None and archive.is_file():
-                shutil.unpack_archive(archive, scratch, **_safely(archive))
-                unpacked = Path(scratch)
-            builder(name, folder, unpacked).download_and_prepare(
-                download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+    with locks.held(folder / "preparation"):
+        made = builder(name, folder)
+        if made.data_path.exists():  # another process has prepared it in the meantime
+            return
+        for left in (*folder.glob(f"{_SCRATCH}*"), *made.data_path.parent.glob("incomplete.*")):
+            shutil.rmtree(left, ignore_errors=True)
+        try:
+            # Unpacked in the same place, as it is large.
+            with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as scratch:
+                made.unpacked, made.scratch = archive, Path(scratch)
+                if archive is not None and archive.is_file():
+                    unpacking.unpack(archive, made.scratch, made.archive)
+                    made.unpacked = made.scratch
+                _check_kind(made)
+                made.download_and_prepare(
+                    download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+                )
+        except UserError:
+            raise
+        except Exception as error:  # TFDS raises whatever its parts raise
+            source, remedy = (
+                ("the network", "download the archive elsewhere and give it as --archive")
+                if archive is None
+                else (str(archive), "check that it is the official archive")
             )
-    except Exception as error:  # TFDS raises whatever its parts raise
-        source, remedy = (
-            ("the network", "download the archive elsewhere and give it as --archive")
-            if archive is None
-            else (str(archive), "check that it is the official archive")
-        )
-        raise UserError(
-            f"{name} could not be prepared in {folder} from {source} "
-            f"({first_line(error)}): check that the folder can be written to, and "
-            f"{remedy}"
-        ) from error
-
-
-def _safely(archive: Path) -> dict[str, Any]:
-    """Has tar archives unpacked without links or paths that lead elsewhere; zip files have none."""
-    return {} if archive.suffix == ".zip" else {"filter": "data"}
+            raise UserError(
+                f"{name} could not be prepared in {folder} from {source} "
+                f"({first_line(error)}): check that the folder can be written to, and "
+                f"{remedy}"
+            ) from error

@@ -1,6 +1,7 @@
 """Any data set of TFDS that is prepared as array_record, read without TensorFlow."""
 
 import functools
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from experiments.cli.errors import UserError, first_line
 from experiments.cli.options import check
 from experiments.data import splits, stored
 from experiments.data.splits import Labelled, Splits
+from experiments.records import locks
 
 _TEST = ("test", "validation")
 _READ = 1000  # records at a time
@@ -165,6 +167,8 @@ def version(name: str, folder: Path) -> Path | None:
 def prepare(name: str, folder: Path) -> None:
     """Has TFDS download a data set and prepare it as array_record.
 
+    What a killed preparation of it has left in the folder is removed.
+
     Raises:
         UserError: TFDS does not know it, needs TensorFlow for it, or has no network.
     """
@@ -173,18 +177,23 @@ def prepare(name: str, folder: Path) -> None:
     tfds = stored.quiet_tfds()
     if not is_known(name, folder):
         raise _unknown(name)
-    try:
-        made = tfds.builder(name, data_dir=str(folder), file_format="array_record")
-        for url in list(made.url_infos or {})[:1]:
-            # Asked first, as without a network TFDS tries for minutes.
-            requests.head(url, timeout=20, allow_redirects=True)
-        made.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-        )
-    except Exception as error:  # TFDS raises whatever its parts raise
-        raise UserError(
-            f"{name} could not be prepared here ({first_line(error)}): {_remedy(name)}"
-        ) from error
+    with locks.held(folder / "preparation"):
+        if version(name, folder) is not None:  # another process has prepared it in the meantime
+            return
+        try:
+            made = tfds.builder(name, data_dir=str(folder), file_format="array_record")
+            for left in made.data_path.parent.glob("incomplete.*"):
+                shutil.rmtree(left, ignore_errors=True)
+            for url in list(made.url_infos or {})[:1]:
+                # Asked first, as without a network TFDS tries for minutes.
+                requests.head(url, timeout=20, allow_redirects=True)
+            made.download_and_prepare(
+                download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+            )
+        except Exception as error:  # TFDS raises whatever its parts raise
+            raise UserError(
+                f"{name} could not be prepared here ({first_line(error)}): {_remedy(name)}"
+            ) from error
 
 
 def not_there(name: str, folder: Path) -> UserError:
@@ -214,6 +223,7 @@ def _numbers(place: Path) -> tuple[int, ...]:
 
 def _builder(place: Path) -> Any:
     tfds = stored.quiet_tfds()
+    stored.check_features(place)
     return tfds.builder_from_directory(str(place), file_format="array_record")
 
 

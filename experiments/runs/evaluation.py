@@ -3,7 +3,16 @@
 import dataclasses
 from typing import Literal
 
-from experiments.cli.options import Count, Pair, PairOption, Settings, Several, check
+from experiments.cli.options import (
+    Pair,
+    PairOption,
+    PathText,
+    RunsAtOnce,
+    Seeds,
+    Settings,
+    Several,
+    check,
+)
 from experiments.data import sets
 from experiments.data.sets import Dataset
 from experiments.runs import protocol
@@ -21,20 +30,23 @@ class Evaluation(Settings):
     # compare on classes that source models are trained on, too
     shared_classes: bool = False
     # runs of each variant on each pair
-    seeds: Count = 5
+    seeds: Seeds = 5
     # fresh: every run starts from its initialiser; sequential: one network is trained on the pairs
     # one after the other, as in the authors' program
     protocol: Literal["fresh", "sequential"] = "fresh"
     # runs trained at once (1 a device on CPUs, else what memory holds, where not given)
-    runs_at_once: Count | None = None
+    runs_at_once: RunsAtOnce | None = None
     # folder of the results
-    output: str = "output/clusters"
+    output: PathText = "output/clusters"
     # train again what is recorded already
     overwrite: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(len(set(self.pairs)) == len(self.pairs), "--pairs names a pair twice: name each once")
+        check(
+            not self.whole or isinstance(self.pairs, PresetPairs),
+            "--pairs does not go with one task of all classes: leave it out, or say --no-whole",
+        )
 
     def tasks(self) -> tuple[Pair | None, ...]:
         """The pairs, or None for all classes."""

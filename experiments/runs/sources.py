@@ -4,6 +4,7 @@ All models of one folder share every setting that decides their numbers: the fol
 hash of these, so settings can never mix.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -16,14 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxinit
+from experiments.cli import interruption
 from experiments.cli.errors import UserError
-from experiments.cli.options import Count, Pair, Settings, check
+from experiments.cli.options import Count, Epochs, Pair, PathText, Settings, check
 from experiments.cli.progress import Progress, say
 from experiments.data import sets, tasks
 from experiments.data.kinds import KINDS
 from experiments.data.sets import Dataset
-from experiments.records import store
-from experiments.runs import protocol, runner, source_checkpoints
+from experiments.records import locks, store
+from experiments.runs import last_batches, protocol, runner, source_checkpoints
 from experiments.runs.evaluation import Evaluation
 from experiments.runs.protocol import PresetCount, Run
 from experiments.training import networks, unfinished
@@ -42,7 +44,7 @@ class Sources(Settings):
     # CIFAR-100)
     sources: Count = _MODELS
     # epochs of training of a source model
-    source_epochs: Count = 25
+    source_epochs: Epochs = 25
     # learning rate of the source models over the epochs, as --schedule
     source_schedule: Schedule = "published-source"
     # flip and rotate the images of the source models
@@ -50,7 +52,7 @@ class Sources(Settings):
     # data set of the source models (that of the comparison where not given)
     source_dataset: str | None = None
     # folder of the source models' checkpoints
-    models_dir: str = "output/sources"
+    models_dir: PathText = "output/sources"
 
     def fitted(self, dataset: Dataset) -> "Sources":
         """The same on a data set: a number that a preset names is at most what it has pairs for.
@@ -181,12 +183,15 @@ class SourceModels:
             UserError: A folder that cannot be written to, or a damaged checkpoint.
         """
         store.check_writable(self.folder)
+        interruption.records_in(self.folder)
         missing = [pair for pair in self._pairs if self._overwrite or not self._is_done(pair)]
         say(
             f"source models: {len(self._pairs) - len(missing)} of {len(self._pairs)} found in "
             f"{self.folder}, {len(missing)} to train"
         )
         if missing:
+            own = (tasks.pair_task(self._dataset, pair) for pair in missing)
+            last_batches.tell(own, self._training.batch_size)
             self._train(missing)
         template = self._template()
         sources = [
@@ -241,32 +246,63 @@ class SourceModels:
     def _train_alike(self, pairs: Sequence[Pair], trainer: Trainer, progress: Progress) -> None:
         task = tasks.pair_task(self._dataset, pairs[0])
         groups, places = runner.groups_of_runs(pairs, None, trainer, task)
+        busy: list[Pair] = []  # which other processes train
         for group in groups:
-            runs = [Run("source", pair, _SEED) for pair in group]
-            starts = [self._start(trainer, run) for run in runs]
-            kept = self.folder / "unfinished" / tasks.task_name(group[0])
-            curves, finals, seconds = runner.train_runs(
-                trainer,
-                runs,
-                [tasks.pair_task(self._dataset, pair) for pair in group],
-                starts,
-                progress,
-                places,
-                kept=kept,
-            )
-            for pair, run, curve, final in zip(group, runs, curves, finals, strict=True):
-                if curve.stopped:
-                    continue
-                source_checkpoints.save_checkpoint(self._checkpoint(pair), final)
-                record = runner.make_record("pretrain", run, curve, self._settings, seconds)
-                store.write(record, self.folder)
-            unfinished.discard(kept)
-            for pair, curve in zip(group, curves, strict=True):
-                if curve.stopped:
-                    raise UserError(
-                        f"source model {tasks.task_name(pair)} cannot be used, as "
-                        f"{curve.stopped}: lower --learning-rate"
-                    )
+            busy += self._train_free(group, trainer, progress, places, wait=False)
+        for pair in busy:  # which is there then, unless its process has ended
+            self._train_free([pair], trainer, progress, places, wait=True)
+
+    def _train_free(
+        self,
+        group: Sequence[Pair],
+        trainer: Trainer,
+        progress: Progress,
+        places: int,
+        *,
+        wait: bool,
+    ) -> list[Pair]:
+        """Trains those of a group that no other process trains; returns the others.
+
+        What other processes have finished in the meantime is left as it is.
+        """
+        with contextlib.ExitStack() as stack:
+            taken = {
+                pair: stack.enter_context(locks.held(self._checkpoint(pair), wait=wait))
+                for pair in group
+            }
+            mine = [pair for pair, is_mine in taken.items() if is_mine]
+            wanted = [pair for pair in mine if self._overwrite or not self._is_done(pair)]
+            if wanted:
+                self._train_group(wanted, trainer, progress, places)
+            return [pair for pair, is_mine in taken.items() if not is_mine]
+
+    def _train_group(
+        self, group: Sequence[Pair], trainer: Trainer, progress: Progress, places: int
+    ) -> None:
+        runs = [Run("source", pair, _SEED) for pair in group]
+        kept = self.folder / "unfinished" / tasks.task_name(group[0])
+        curves, finals, seconds = runner.train_runs(
+            trainer,
+            runs,
+            [tasks.pair_task(self._dataset, pair) for pair in group],
+            [self._start(trainer, run) for run in runs],
+            progress,
+            places,
+            kept=kept,
+        )
+        for pair, run, curve, final in zip(group, runs, curves, finals, strict=True):
+            if curve.stopped:
+                continue
+            source_checkpoints.save_checkpoint(self._checkpoint(pair), final)
+            record = runner.make_record("pretrain", run, curve, self._settings, seconds)
+            store.write(record, self.folder)
+        unfinished.discard(kept)
+        for pair, curve in zip(group, curves, strict=True):
+            if curve.stopped:
+                raise UserError(
+                    f"source model {tasks.task_name(pair)} cannot be used, as "
+                    f"{curve.stopped}: lower --learning-rate"
+                )
 
     def _start(self, trainer: Trainer, run: Run) -> Any:
         return trainer.init_variables(protocol.run_keys(run.seed, run.pair).network)

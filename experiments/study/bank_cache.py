@@ -9,7 +9,7 @@ import jax
 from experiments.cli import processes
 from experiments.cli.errors import UserError
 from experiments.cli.progress import say
-from experiments.records import files
+from experiments.records import files, locks
 from experiments.runs.sources import Source, SourceModels
 from experiments.study.clustering import Clustering
 from jaxinit import banks
@@ -81,23 +81,25 @@ class BankCache:
         if (kept := self._kept(file, asked)) is not None:
             return kept
         params = [source.stored_params() for source in self.sources()[:models]]
-        say(f"clustering the filters of {len(params)} models: {distance}, k = {k}, {chosen}")
-        try:
-            bank = banks.fit(
-                jax.random.key(_SEED),
-                params,
-                members_per_cluster=members,
-                live=self._network.live_taps() if live_only else None,
-                network=self._network,
-                **options,
-                **asked,
-            )
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        if processes.is_first():
-            with files.writing_to(file):
-                file.parent.mkdir(parents=True, exist_ok=True)
-                banks.save(bank, file)
+        with locks.held(file):
+            if (kept := self._kept(file, asked)) is not None:  # another process has made it
+                return kept
+            say(f"clustering the filters of {len(params)} models: {distance}, k = {k}, {chosen}")
+            try:
+                bank = banks.fit(
+                    jax.random.key(_SEED),
+                    params,
+                    members_per_cluster=members,
+                    live=self._network.live_taps() if live_only else None,
+                    network=self._network,
+                    **options,
+                    **asked,
+                )
+            except ValueError as error:
+                raise UserError(str(error)) from error
+            if processes.is_first():
+                with files.writing_to(file):
+                    banks.save(bank, file)
         return bank
 
     def _file(

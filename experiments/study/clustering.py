@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge
 
-from experiments.cli.options import Count, Settings, Several, check, one_of
+from experiments.cli.options import Restarts, Settings, Several, check, one_of
 from jaxinit import distances
 from jaxinit.distances import Representative
 
@@ -26,7 +26,7 @@ class Clustering(Settings):
     # negatives alike, and inverse for fourier_real
     representative: Literal["auto", Representative] = "auto"
     # times that k-means starts anew; the best is kept
-    restarts: Count = 3
+    restarts: Restarts = 3
     # slices of one layer that are clustered; where the models together have more, as many are drawn
     # evenly
     most_slices: Annotated[int, Ge(_FEWEST_CLUSTERED)] = 2**24

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.cli import interruption
 from experiments.cli.options import check
 from experiments.cli.progress import Progress
 from experiments.data import sets
@@ -13,6 +14,7 @@ from experiments.data.tasks import check_pairs
 from experiments.records import run_record, store, summaries
 from experiments.records.run_record import RunRecord
 from experiments.records.shown import Shown
+from experiments.runs import last_batches
 from experiments.runs.runner import Runner
 from experiments.study import authors
 from experiments.study.entry import Entry, Section
@@ -106,7 +108,9 @@ def plan(
         ask: Makes the question of the settings; without it nothing is compared.
         progress: Of all that is to be done, where that is more than this experiment.
     """
-    store.check_writable(Path(settings.evaluation.output))
+    output = Path(settings.evaluation.output)
+    store.check_writable(output)
+    interruption.records_in(output)
     dataset = source_data = sets.load_data(settings.data)
     if settings.sources.source_dataset not in (None, settings.data.dataset):
         source_data = sets.load_data(
@@ -139,13 +143,9 @@ def plan(
         f"the images have {ours}: leave it out, or give a --source-dataset of as many channels",
     )
     trained = (dataset, settings.training, settings.evaluation, progress)
-    return Plan(
-        question,
-        settings,
-        dataset,
-        made_of,
-        Runner(experiment, question.variants, *trained),
-    )
+    runner = Runner(experiment, question.variants, *trained)
+    last_batches.tell(runner.tasks.values(), settings.training.batch_size)
+    return Plan(question, settings, dataset, made_of, runner)
 
 
 def present(

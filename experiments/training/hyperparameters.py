@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Lt
 
-from experiments.cli.options import Count, Positive, Settings, one_of
+from experiments.cli.options import BatchSize, Epochs, Positive, Settings, one_of
 from experiments.training import schedules
 from jaxinit.models import registry
 
@@ -16,9 +16,9 @@ class Training(Settings):
     """How one network is trained; the defaults are the paper's."""
 
     # epochs of training
-    epochs: Count = 15
+    epochs: Epochs = 15
     # images a step; the last, smaller batch is kept
-    batch_size: Annotated[int, Ge(2)] = 128
+    batch_size: BatchSize = 128
     # learning rate of the first epoch
     learning_rate: Positive = 0.01
     # learning rate over the epochs: published (x0.2 by the authors' plateau rule),

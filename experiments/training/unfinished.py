@@ -1,5 +1,6 @@
 """The state of a run that has not ended, kept so that the run goes on after an interruption."""
 
+import contextlib
 import shutil
 import time
 from pathlib import Path
@@ -87,5 +88,5 @@ class Unfinished:
 def discard(folder: Path) -> None:
     """Removes what was kept of a run, once it is recorded; and the folder around it, if empty."""
     shutil.rmtree(folder, ignore_errors=True)
-    if folder.parent.is_dir() and not any(folder.parent.iterdir()):
+    with contextlib.suppress(OSError):  # other runs of this or another process are in it
         folder.parent.rmdir()

@@ -13,7 +13,7 @@ from jaxinit import initializers
 
 TINY = (
     "--train-images-per-class", "4", "--test-images-per-class", "2", "--epochs", "1",
-    "--source-epochs", "1", "--sources", "1", "--pairs", "10-14", "--batch-size", "20",
+    "--source-epochs", "1", "--sources", "1", "--batch-size", "20",
 )  # fmt: skip
 
 
@@ -25,6 +25,7 @@ TINY = (
             ["--pairs", "0-9"],
             "--pairs 0-9 has classes that source models are trained on: give pairs",
         ),
+        (["--pairs", "10-14", "--whole"], "--pairs does not go with one task of all classes"),
         (["--whole"], "--whole has classes that source models are trained on"),
         (["--sources", "46"], "--sources 46 is out of range: say 1 to 45"),
         (["--dataset", "nothing"], "'nothing' is not known: choose one of procedural"),

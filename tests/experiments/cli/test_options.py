@@ -118,20 +118,31 @@ def test_malformed_options_end_with_status_2(capsys, argv, words):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["--epochs", "0"], "--epochs 0 is too small"),
-        (["--batch-size", "1"], "--batch-size 1 is too small"),
+        (["--epochs", "0"], "--epochs 0 is out of range: say 1 to 100000"),
+        (["--batch-size", "1"], "--batch-size 1 is out of range"),
         (["--learning-rate", "-1"], "--learning-rate -1.0 must be positive"),
         (["--momentum", "1"], "--momentum 1.0 must be in"),
         (["--weight-decay", "-1"], "--weight-decay -1.0 must be finite and not negative"),
         (["--clusters", "0"], "--clusters 0 is too small"),
-        (["--seeds", "0"], "--seeds 0 is too small"),
-        (["--runs-at-once", "0"], "--runs-at-once 0 is too small"),
-        (["--train-images-per-class", "0"], "--train-images-per-class 0 is too small"),
-        (["--pairs", "10-11", "11-10"], "names a pair twice"),
+        (["--seeds", "0"], "--seeds 0 is out of range"),
+        (["--runs-at-once", "0"], "--runs-at-once 0 is out of range"),
+        (["--train-images-per-class", "0"], "--train-images-per-class 0 is out of range"),
+        (["--pairs", "10-11", "11-10"], "--pairs names 10-11 twice: name each once"),
         (["--pairs", "10"], "two numbers with a dash"),
         (["--pairs", "10-10"], "twice"),
         (["--clusters"], "--clusters names none"),
-        (["--seeds", str(10**20)], "is too large: say 2147483647 or less"),
+        (["--seeds", str(10**20)], "--seeds 1.* is out of range: say 1 to 10000"),
+        (["--group-seed", str(10**20)], "is too large: say 2147483647 or less"),
+        (["--epochs", str(10**20)], "--epochs 1.* is out of range"),
+        (["--batch-size", str(10**9)], "--batch-size 1.* is out of range"),
+        (["--restarts", str(10**9)], "--restarts 1.* is out of range"),
+        (["--test-images-per-class", str(10**9)], "is out of range"),
+        (["--clusters", "2", "3", "2"], "--clusters names 2 twice: name each once"),
+        (["--distances", "euclidean", "euclidean"], "--distances names euclidean twice"),
+        (["--baselines", "random", "random"], "--baselines names random twice"),
+        (["--baselines", "pretrained"], "--baselines lacks random"),
+        (["--whole", "--pairs", "10-11"], "--pairs does not go with one task of all classes"),
+        (["--output", "~no-such-user/x"], "names a home folder that is not there"),
         (["--weight-decay", "inf"], "--weight-decay inf must be finite"),
         (["--output", ""], "--output is empty: give a value"),
     ],
@@ -157,6 +168,19 @@ def test_values_out_of_range_get_a_sentence(argv, words):
 def test_values_are_checked_where_settings_are_made_in_python_too(make, words):
     with pytest.raises(UserError, match=re.escape(words)):
         make()
+
+
+def test_infinite_learning_rates_to_try_are_refused():
+    with pytest.raises(UserError, match=r"--learning-rates inf must be positive and finite"):
+        parse("--learning-rates", "0.1", "inf", presets=search.PRESETS)
+
+
+def test_a_leading_tilde_is_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    got = parse("--output", "~/here", "--models-dir", "~", "--data-dir", "./~")
+    assert got.evaluation.output == "/home/someone/here"
+    assert got.sources.models_dir == "/home/someone"
+    assert got.data.data_dir == "./~"
 
 
 def test_main_ends_with_status_2_and_one_sentence(capsys):

@@ -385,6 +385,20 @@ def test_command_prepares_from_an_archive(tmp_path, small_kinds, capsys):
     assert "100 classes in 20 superclasses" in capsys.readouterr().out
 
 
+def test_an_archive_that_is_not_there_is_refused_where_it_is_not_needed_too(folder, capsys):
+    with pytest.raises(SystemExit) as caught:
+        sets.main(["--dataset", "cifar100", "--data-dir", str(folder), "--archive", "nothing"])
+    assert caught.value.code == 2
+    assert "there is no archive nothing: give the path" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [{"train_images_per_class": 10**7}, {"image_size": 4096}])
+def test_more_images_than_memory_are_refused(options, monkeypatch):
+    monkeypatch.setattr("os.sysconf", lambda name: {"SC_PAGE_SIZE": 4096}.get(name, 2**21))
+    with pytest.raises(UserError, match=r"images of .* GiB of memory, and there are 8: ask for"):
+        sets.load("procedural", **options)
+
+
 def test_command_without_a_network(tmp_path, monkeypatch, capsys):
     def refuse(*arguments, **options):
         raise requests.ConnectionError("no route")

@@ -44,7 +44,7 @@ def test_cifar100_is_read_by_tfdss_own_builder(cifar100_archive, tmp_path):
     tfds_builders.prepare("cifar100", tmp_path, cifar100_archive)
     check_cifar100(tmp_path)
     assert (tmp_path / "cifar100" / "3.0.2" / "dataset_info.json").exists()
-    assert not list(tmp_path.glob("unpacked-*"))
+    assert not list(tmp_path.glob(".unpacked-*"))
 
 
 def test_cifar100_from_an_unpacked_folder(cifar100_archive, tmp_path):
@@ -54,24 +54,59 @@ def test_cifar100_from_an_unpacked_folder(cifar100_archive, tmp_path):
 
 
 def test_cifar100_downloaded(cifar100_archive, tmp_path, monkeypatch):
-    shutil.unpack_archive(cifar100_archive, tmp_path / "there", filter="data")
     asked = []
 
     def download(self, url):
         asked.append(url)
-        return tmp_path / "there"
+        return cifar100_archive
 
     monkeypatch.setattr(requests, "head", lambda url, **options: asked.append(url))
-    monkeypatch.setattr(tfds.download.DownloadManager, "download_and_extract", download)
+    monkeypatch.setattr(tfds.download.DownloadManager, "download", download)
     tfds_builders.prepare("cifar100", tmp_path)
     check_cifar100(tmp_path)
     assert asked == ["https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"] * 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cifar100", "downloads"]
+
+
+def test_what_a_killed_preparation_left_is_removed(cifar100_archive, tmp_path):
+    left = [tmp_path / ".unpacked-abc", tmp_path / "cifar100" / "incomplete.ABC_3.0.2"]
+    for folder in left:
+        folder.mkdir(parents=True)
+        (folder / "file").touch()
+    tfds_builders.prepare("cifar100", tmp_path, cifar100_archive)
+    check_cifar100(tmp_path)
+    assert [path for path in left if path.exists()] == []
+
+
+def test_what_another_process_has_prepared_is_left_as_it_is(tmp_path):
+    (tmp_path / "cifar100" / "3.0.2").mkdir(parents=True)
+    (tmp_path / "archive").mkdir()
+    tfds_builders.prepare("cifar100", tmp_path, tmp_path / "archive")  # which is empty
+
+
+@pytest.mark.parametrize("form", ["archive", "folder"])
+def test_the_archive_of_pickles_is_told_apart(form, tmp_path):
+    files = dict.fromkeys(("meta", "train", "test"), b"")
+    archive = archives.write_tar(tmp_path / "a.tar.gz", files, "cifar-100-python/")
+    if form == "folder":
+        shutil.unpack_archive(archive, tmp_path / "there", filter="data")
+        archive = tmp_path / "there" / "cifar-100-python"
+    with pytest.raises(UserError, match=r"pickle: cifar-100-binary\.tar\.gz is needed, from http"):
+        tfds_builders.prepare("cifar100", tmp_path / "data", archive)
 
 
 def test_cifar100_checksum_is_known():
     assert tfds_builders.Cifar100.url_infos is not None
     (info,) = tfds_builders.Cifar100.url_infos.values()
+    assert info.checksum == tfds_builders.CIFAR100.sha256
     assert info.checksum.startswith("58a81ae192c23a4b")
+
+
+def test_tiny_imagenets_checksum_is_what_tfds_compares_with():
+    assert tfds_builders.TinyImagenet.url_infos is not None
+    ((url, info),) = tfds_builders.TinyImagenet.url_infos.items()
+    assert url == "https://cs231n.stanford.edu/tiny-imagenet-200.zip"
+    assert (info.size, info.checksum[:8]) == (248_100_043, "6198c8ae")
 
 
 def test_cifar100_has_tfdss_own_name_version_and_features(tmp_path):
@@ -105,7 +140,7 @@ def test_archives_that_are_not_cifar100(files, match, tmp_path):
         tfds_builders.prepare("cifar100", tmp_path / "data", archive)
     assert str(caught.value).endswith("check that it is the official archive")
     assert not list((tmp_path / "data").glob("cifar100/3.0.2"))
-    assert not list((tmp_path / "data").glob("unpacked-*"))
+    assert not list((tmp_path / "data").glob(".unpacked-*"))
 
 
 def test_archives_that_are_damaged_or_missing(cifar100_archive, tmp_path):
@@ -119,7 +154,7 @@ def test_archives_that_are_damaged_or_missing(cifar100_archive, tmp_path):
 
 def test_folder_that_cannot_be_made(cifar100_archive, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="check that the folder can be written to"):
+    with pytest.raises(UserError, match="cannot write to the output folder"):
         tfds_builders.prepare("cifar100", tmp_path / "file", cifar100_archive)
 
 
@@ -130,11 +165,22 @@ def zipped(root, path):
     return path
 
 
-@pytest.mark.parametrize("form", ["folder", "parent", "zip"])
+def touched(root, copy):
+    """A copy with what Finder leaves in it, and a mark that Windows' editors put first."""
+    shutil.copytree(root, copy)
+    (copy / "wnids.txt").write_bytes(b"\xef\xbb\xbf" + (root / "wnids.txt").read_bytes())
+    images = copy / "train" / archives.WNIDS[0] / "images"
+    for name in ("._n00000000_0.JPEG", ".DS_Store"):
+        (images / name).write_bytes(b"Mac OS X")
+    return copy
+
+
+@pytest.mark.parametrize("form", ["folder", "parent", "zip", "by macOS"])
 def test_tiny_imagenet_from_the_official_layout(tiny_root, tmp_path, form):
     archive = {
         "folder": lambda: tiny_root,
         "parent": lambda: tiny_root.parent,
+        "by macOS": lambda: touched(tiny_root, tmp_path / "copy"),
         "zip": lambda: zipped(tiny_root, tmp_path / "tiny-imagenet-200.zip"),
     }[form]()
     tfds_builders.prepare("tiny_imagenet", tmp_path, archive)
@@ -156,7 +202,7 @@ def test_tiny_imagenet_from_the_official_layout(tiny_root, tmp_path, form):
 
 def replace(root, name, content):
     """Copies the data set with another content of one file, or without it."""
-    (root / name).unlink()
+    (root / name).unlink(missing_ok=True)
     if content is not None:
         (root / name).write_bytes(content)
 
@@ -172,6 +218,12 @@ def jpeg(size):
     [
         ("wnids.txt", None, "there is no wnids.txt"),
         ("wnids.txt", b"n00000000", "names 1 classes, not 200"),
+        ("wnids.txt", b"\xff\xfe", "codec can't decode"),
+        ("val/val_annotations.txt", b"val_3.JPEG\n", "line 1 of .* is no image and its class"),
+        ("val/val_annotations.txt", b"../a.JPEG\tn00000000\t\n", "line 1 of .* is no image"),
+        ("val/val_annotations.txt", b"a.JPEG\tn00000000\t\n" * 2, "names a.JPEG twice"),
+        ("train/n00000007/images/n00000007_3.jpg", b"", "n00000007_3.jpg does not end in .JPEG"),
+        ("train/n00000007/images/n00000000_3.JPEG", b"", "has the name of another image"),
         ("val/images/val_3.JPEG", None, "val_3.JPEG"),
         ("val/images/val_3.JPEG", b"no image", "val_3.JPEG is damaged: "),
         ("val/images/val_3.JPEG", jpeg((64, 64))[:300], "val_3.JPEG is damaged: "),

@@ -190,3 +190,28 @@ def test_preparing_needs_a_network_or_tensorflow(tmp_path, monkeypatch, capsys):
         "error: mnist could not be prepared here (no route): where TensorFlow is installed" in said
     )
     assert "`tfds build mnist --file_format=array_record --data_dir=FOLDER`" in said
+
+
+def test_features_are_read_without_importing_what_they_name(tmp_path, monkeypatch):
+    prepare(tmp_path, {"train": rows(5), "test": rows(2)})
+    (file,) = tmp_path.rglob("features.json")
+    text = file.read_text()
+    (tmp_path / "stranger.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = "tensorflow_datasets.core.features.image_feature.Image"
+    assert own in text
+    for key, other in (
+        ("pythonClassName", "stranger.Image"),
+        ("python_class_name", "stranger.Image"),
+        ("pythonClassName", "tensorflow_datasetsx.Image"),
+    ):
+        forged = text.replace(f'"pythonClassName": "{own}"', f'"{key}": "{other}"')
+        assert forged != text
+        file.write_text(forged)
+        with pytest.raises(UserError, match=rf"features\.json names {other}, which is no class"):
+            read(tmp_path)
+    file.write_text("[" * 100_000)
+    with pytest.raises(UserError, match="is damaged"):
+        read(tmp_path)
+    file.write_text(text)
+    read(tmp_path)

@@ -153,7 +153,7 @@ def test_a_streamed_experiment_records_what_the_resident_one_does(dataset, tmp_p
 def test_a_task_of_all_classes(dataset, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(networks, "make_network", lambda classes, _: SmallNetwork(classes=classes))
-        records = make_runner(dataset, tmp_path, whole=True).run()
+        records = make_runner(dataset, tmp_path, whole=True, pairs=protocol.VALIDATION_PAIRS).run()
     assert {record.task for record in records} == {"all"}
     assert all(record.stopped is None for record in records)
 

@@ -1,0 +1,137 @@
+"""Commands as processes: environments that are odd or wrong, Ctrl-C and SIGTERM."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import pytest
+
+from experiments.cli import interruption, processes
+
+ROOT = Path(__file__).parents[3]
+TINY = (
+    "--train-images-per-class", "4", "--test-images-per-class", "2", "--source-epochs", "1",
+    "--sources", "1", "--batch-size", "20", "--distances", "euclidean", "--clusters", "2",
+    "--baselines", "random", "--pairs", "10-14",
+)  # fmt: skip
+
+
+def start(folder, *options, **variables):
+    """Starts a command in a folder; a variable of None is unset."""
+    quick = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # compiles in half the time
+    environment = {**os.environ, **quick, "PYTHONPATH": str(ROOT), **variables}
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.clusters", *TINY, *options],
+        env={name: value for name, value in environment.items() if value is not None},
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"JAX_ENABLE_X64": "maybe"}, "correct or unset JAX_ENABLE_X64"),
+        ({"JAX_PLATFORMS": "abacus"}, "correct or unset JAX_PLATFORMS"),
+        ({"PYTHONIOENCODING": "ascii"}, "set PYTHONIOENCODING to utf-8"),
+    ],
+)
+def test_an_environment_that_is_wrong_gets_a_sentence(tmp_path, variables, words):
+    process = start(tmp_path, **variables)
+    _, news = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert news.startswith("error: ")
+    assert news.endswith(f"{words}\n")
+    assert news.count("\n") == 1
+
+
+def test_a_notebooks_backend_and_no_home_do_not_stop_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    process = start(
+        tmp_path,
+        "--epochs",
+        "1",
+        MPLBACKEND="module://no_such.backend",
+        HOME=str(tmp_path / "file"),  # below which nothing can be made, not even by root
+    )
+    said, news = process.communicate(timeout=240)
+    assert process.returncode == 0, news
+    assert "Traceback" not in news
+    assert "finished in" in said
+    assert list((tmp_path / "output" / "clusters").glob("*.svg"))
+
+
+@pytest.mark.parametrize("how", ["imports", "trains", "is terminated"])
+def test_an_interruption_ends_in_one_line(tmp_path, how):
+    process = start(tmp_path, "--epochs", "100000")
+    assert process.stderr is not None
+    if how == "imports":
+        time.sleep(0.7)
+    else:
+        while not list(tmp_path.glob("output/sources/*/runs/*.json")):
+            assert process.poll() is None
+            time.sleep(0.05)
+    kind = signal.SIGTERM if how == "is terminated" else signal.SIGINT
+    process.send_signal(kind)
+    said, news = process.communicate(timeout=20)
+    assert process.returncode == 128 + kind
+    lines = [line for line in news.splitlines() if line.startswith(("interrupted", "ended by"))]
+    assert lines == [news.splitlines()[-1]]
+    assert said == ""
+    assert "Traceback" not in news
+    if how == "imports":
+        assert news == "interrupted: nothing is recorded yet, the same command starts again\n"
+    else:
+        assert ": recorded runs: 1 in output/sources/procedural-" in lines[0]
+        assert lines[0].endswith("; the same command goes on from there")
+
+
+def test_the_sentence_counts_what_is_recorded(tmp_path, monkeypatch):
+    monkeypatch.setattr(interruption, "_folders", {})
+    assert interruption.sentence("x") == "x: nothing is recorded yet, the same command starts again"
+    for name, count in (("a", 2), ("b", 0), ("c", 1)):
+        (tmp_path / name / "runs").mkdir(parents=True)
+        for number in range(count):
+            (tmp_path / name / "runs" / f"{number}.json").touch()
+        interruption.records_in(tmp_path / name)
+    assert interruption.sentence("x") == (
+        f"x: recorded runs: 2 in {tmp_path / 'a'}, 1 in {tmp_path / 'c'}; the same command goes on "
+        "from there"
+    )
+
+
+def test_importing_the_package_changes_nothing_for_others():
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert sys.excepthook is not interruption._raised  # pyright: ignore[reportPrivateUsage]
+
+
+def test_a_compilation_cache_that_cannot_be_used_is_done_without(tmp_path, monkeypatch, capsys):
+    former = jax.config.jax_compilation_cache_dir
+    (tmp_path / "file").touch()
+    try:
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "file" / "cache"))
+        processes.setup_jax()
+        assert jax.config.jax_compilation_cache_dir is None
+        assert "compiled programs are not kept: JAX_COMPILATION_" in capsys.readouterr().err
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "new" / "cache"))
+        processes.setup_jax()
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "new" / "cache")
+        monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+        monkeypatch.setenv("HOME", str(tmp_path / "file"))
+        processes.setup_jax()
+        assert jax.config.jax_compilation_cache_dir is None
+        assert capsys.readouterr().err == ""
+    finally:
+        jax.config.update("jax_compilation_cache_dir", former)
+
+
+def test_where_there_is_no_home_there_is_no_cache_of_ones_own(monkeypatch):
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    assert processes.own_cache("data") is None
