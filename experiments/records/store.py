@@ -1,10 +1,10 @@
 """One JSON file a run, so that an interrupted experiment goes on where it stopped.
 
-`<folder>/runs/<experiment>.<variant>.<task>.seed-<seed>.json` holds the fields of `RunRecord` and
-`schema_version`; the experiment reads `<experiment>-procedural` there on the procedural data.
-Numbers that are not finite are written as null. Of a finished study all runs are the lines of one
-`<folder>/runs.jsonl` (`packing`); where a run has a file as well, the file counts. With pandas, a
-row an epoch of a run:
+`<folder>/runs/<experiment>.<variant>.<task>.seed-<seed>.json` holds the fields of `RunRecord`, and
+`schema_version` and `checksum`; the experiment reads `<experiment>-procedural` there on the
+procedural data. Numbers that are not finite are written as null. Of a finished study all runs are
+the lines of one `<folder>/runs.jsonl` (`packing`); where a run has a file as well, the file counts.
+With pandas, a row an epoch of a run:
 
     lines = Path(folder, "runs.jsonl").read_text().rstrip("\n").split("\n")
     runs = [json.loads(line) for line in lines]
@@ -122,9 +122,15 @@ def read(path: Path | str) -> RunRecord:
     """Reads one run.
 
     Raises:
-        UserError: If the file cannot be read or is not as the schema says.
+        UserError: If the file cannot be read, is not as the schema says, or is of another run than
+            its name says.
     """
-    return _record(read_json(path), path)
+    record = _record(read_json(path), path)
+    if (name := name_of(record)) != Path(path).name:
+        raise UserError(
+            f"{path} holds the run {name}: give it that name, or delete it to run this again"
+        )
+    return record
 
 
 def _record(data: dict[str, JSON], where: Path | str) -> RunRecord:
