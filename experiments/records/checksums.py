@@ -23,7 +23,7 @@ def of_json(data: Mapping[str, JSON]) -> str:
 def of_arrays(arrays: Mapping[str, Any]) -> str:
     """The SHA-256 in hexadecimal of arrays in the order of their names.
 
-    Of each its name, dtype, shape and bytes, in rows and little-endian.
+    Of each its name, dtype, shape and bytes, in rows.
 
     Args:
         arrays: By name.
@@ -32,7 +32,7 @@ def of_arrays(arrays: Mapping[str, Any]) -> str:
     for name in sorted(arrays):
         array = np.asarray(arrays[name], order="C")
         found.update(f"\0{name}\0{array.dtype.name}\0{array.shape}\0".encode())
-        found.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+        found.update(array.reshape(-1).view(np.uint8).data)
     return found.hexdigest()
 
 

@@ -145,7 +145,7 @@ def plan(
         settings,
         dataset,
         made_of,
-        Runner(experiment, question.variants, *trained),
+        Runner(experiment, question.variants, *trained, made_of),
     )
 
 

@@ -100,7 +100,9 @@ def test_a_study_goes_on_from_its_archive(packed):
     assert store.find(packed, "gabor", "random", "pair-8-9", 0, first.settings) is None
     with pytest.raises(UserError, match=r"runs\.jsonl was recorded with other settings .lr is"):
         store.find(packed, *names, {**first.settings, "lr": 1.0})
-    assert store.identity(first.settings, first.task, 0) in store.neighbours(packed.parent / "new")
+    assert store.identity(first.settings, first.task, 0) in store.by_identity(
+        packed.parent / "new", beside=True
+    )
     # What is run again or added is a file, which counts.
     store.check_writable(packed)
     again = dataclasses.replace(first, wall_seconds=9.0)
