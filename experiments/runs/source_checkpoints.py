@@ -1,12 +1,14 @@
 """Checkpoints of source models, written and read with Orbax."""
 
 import contextlib
+import functools
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +152,15 @@ def _in_silence() -> Iterator[None]:
     threading.excepthook = lambda _: None
     try:
         yield
+    except Exception:
+        # Its threads may come back later to the loop that is closed now.
+        sys.unraisablehook = functools.partial(_unless_closed, sys.unraisablehook)
+        raise
     finally:
         logger.setLevel(level)
         threading.excepthook = hook
+
+
+def _unless_closed(former: Callable[[Any], Any], unraisable: Any) -> None:
+    if "Event loop is closed" not in str(unraisable.exc_value):
+        former(unraisable)

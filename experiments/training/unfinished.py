@@ -68,7 +68,7 @@ class Unfinished:
         if self._file is None or not self._file.exists():
             return 0
         try:
-            with np.load(self._file, allow_pickle=False) as members:
+            with open(self._file, "rb") as file, np.load(file, allow_pickle=False) as members:
                 return int(_about(self._file, members)["number"])
         except Exception as error:  # as above
             raise self._damaged(error) from error
@@ -130,7 +130,7 @@ def _read(file: Path, template: list[Any]) -> tuple[dict[str, Any], list[np.ndar
         raise ValueError("it holds other arrays")
     if any(found[name] > size + _MORE for name, size in sizes.items()):
         raise ValueError("its arrays are larger")
-    with np.load(file, allow_pickle=False) as members:
+    with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as members:
         about = _about(file, members)
         leaves = {name: members[name] for name in sizes}
     leaves = {
