@@ -18,7 +18,7 @@ import numpy as np
 
 from experiments.cli import processes
 from experiments.cli.errors import UserError, first_line
-from experiments.records import checksums, files
+from experiments.records import checksums, files, surroundings
 from jaxinit import whole_files
 
 # What an interruption costs at most, but for an evaluation that it falls into.
@@ -102,7 +102,8 @@ class Unfinished:
         assert self._file is not None
         if processes.is_first():
             leaves = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(arrays))}
-            about = _sealed({"number": number, "log": log, "of": self._file.name}, leaves)
+            about = {"number": number, "log": log, "of": self._file.name}
+            about = _sealed({**about, "source": surroundings.source()}, leaves)
             members = {**leaves, _ABOUT: np.frombuffer(json.dumps(about).encode(), np.uint8)}
             content = io.BytesIO()  # as NumPy, where the disk is full, says more than an OSError
             np.savez(content, allow_pickle=False, **members)
@@ -150,6 +151,8 @@ def _about(file: Path, members: Any) -> dict[str, Any]:
         raise ValueError("it does not match its checksum")
     if about["of"] != file.name:
         raise ValueError(f"it was called {about['of']}")
+    if about["source"] != surroundings.source():
+        raise ValueError("another revision of this program kept it")
     return about
 
 

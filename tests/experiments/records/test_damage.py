@@ -15,7 +15,7 @@ import pytest
 from experiments.cli.errors import UserError
 from experiments.data import stored
 from experiments.data.stored import Arrays
-from experiments.records import files, packing, store, summaries
+from experiments.records import files, packing, store, summaries, surroundings
 from experiments.records.shown import Figure, Shown
 from experiments.reporting import charts
 from experiments.runs import source_checkpoints
@@ -212,6 +212,13 @@ def test_damaged_states_are_named(tmp_path):
         else:
             assert str(file) in sentence
         refused(Unfinished(file).number)
+
+
+def test_a_state_of_another_revision_is_refused(tmp_path, monkeypatch):
+    Unfinished(tmp_path / "a.npz").save(3, VARIABLES, {})
+    monkeypatch.setattr(surroundings, "source", lambda: "another")
+    sentence = refused(Unfinished(tmp_path / "a.npz").load, TEMPLATE)
+    assert "another revision of this program kept it): delete the file" in (sentence or "")
 
 
 def arrays() -> Arrays:
