@@ -84,7 +84,7 @@ def models(count: int, folder: Path | None, network: Any = None) -> list[Any]:
             f"{folder} holds {len(found)} checkpoints (pair-*/), {count} are asked for: train "
             f"more, or say --models {len(found)}"
         )
-    return [source_checkpoints.load_checkpoint(path, template)["params"] for path in found]
+    return [source_checkpoints.load_checkpoint(path, template)[0]["params"] for path in found]
 
 
 if __name__ == "__main__":

@@ -42,6 +42,8 @@ class Paper(Settings):
     runs_at_once: RunsAtOnce | None = None
     # folder of the source models' checkpoints
     models_dir: PathText = Sources.models_dir
+    # go on with runs that another revision of this program has recorded
+    any_revision: bool = False
 
 
 PRESETS = {
@@ -97,6 +99,8 @@ def _placed(entry: Entry, settings: Paper) -> Experiment:
             own.evaluation,
             output=str(Path(settings.output) / entry.name),
             runs_at_once=settings.runs_at_once,
+            take_over=True,  # of what the others of the paper have trained
+            any_revision=settings.any_revision,
         ),
     )
 

@@ -6,7 +6,6 @@ decoded once and kept as arrays; the rest is decoded whenever it is asked for.
 
 import contextlib
 import hashlib
-import json
 import math
 import os
 import re
@@ -216,15 +215,17 @@ def measure(arrays: Rows, cache_roots: Sequence[Path]) -> Measured:
     )
     files = [root / f"measured-{_key(*states)}.json" for root in cache_roots if encoded]
     for file in files:
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            found = json.loads(file.read_text())
-            return Measured(tuple(found["mean"]), tuple(found["std"]), found["fingerprint"])
+        with contextlib.suppress(UserError, KeyError):  # measured anew where it is damaged
+            found = files_of_records.read_json(file)
+            if found["of"] == file.name:
+                return Measured(tuple(found["mean"]), tuple(found["std"]), found["fingerprint"])
     if encoded:
         say(f"measuring {len(arrays.train_labels) + len(arrays.test_labels)} images, once")
     measured = _measure(arrays)
     for file in files:
         with contextlib.suppress(UserError, OSError):
-            files_of_records.write_json(measured._asdict(), file)
+            content = {"schema_version": files_of_records.SCHEMA_VERSION, "of": file.name}
+            files_of_records.write_json({**content, **measured._asdict()}, file)
             break
     return measured
 

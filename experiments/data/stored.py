@@ -20,6 +20,7 @@ from experiments.cli.errors import UserError, first_line
 from experiments.cli.processes import own_cache
 from experiments.data.kinds import KINDS, Kind
 from experiments.data.moments import channel_moments
+from experiments.records import checksums
 
 _PER_SUPERCLASS = 5
 _LARGEST = 2**24  # bytes of a features.json
@@ -265,12 +266,23 @@ def cache_roots(folder: Path | None, cache_dir: str | os.PathLike[str] | None) -
 
 def read_cache(place: Path) -> tuple[Arrays, str] | None:
     """Returns what is cached and its fingerprint; None where nothing is, or it is damaged."""
-    try:
-        arrays = Arrays(*(np.load(place / f"{n}.npy", allow_pickle=False) for n in Arrays._fields))
-        vouched = (place / "fingerprint").read_text()
-    except (OSError, ValueError, EOFError):
+    files = [place / f"{name}.npy" for name in Arrays._fields]
+    if not all(file.is_file() for file in (*files, place / "fingerprint")):
         return None
-    return (arrays, vouched) if fingerprint(arrays) == vouched else None
+    try:
+        arrays = Arrays(*(np.load(file, allow_pickle=False) for file in files))
+        vouched, checksum = (place / "fingerprint").read_text().split()
+    except Exception:  # NumPy raises whatever its parts raise
+        return None
+    return (arrays, vouched) if _checksum(place, arrays, vouched) == checksum else None
+
+
+def _checksum(place: Path, arrays: Arrays, identity: str) -> str:
+    """Of a cache: of all its arrays, their fingerprint, and where it lies."""
+    return checksums.of_arrays({
+        f"{place.name} {identity} {name}": array
+        for name, array in zip(Arrays._fields, arrays, strict=True)
+    })  # fmt: skip
 
 
 def write_cache(place: Path, arrays: Arrays, identity: str) -> bool:
@@ -281,7 +293,7 @@ def write_cache(place: Path, arrays: Arrays, identity: str) -> bool:
         partial = Path(tempfile.mkdtemp(dir=place.parent))
         for name, array in zip(Arrays._fields, arrays, strict=True):
             np.save(partial / f"{name}.npy", array, allow_pickle=False)
-        (partial / "fingerprint").write_text(identity)
+        (partial / "fingerprint").write_text(f"{identity}\n{_checksum(place, arrays, identity)}\n")
         shutil.rmtree(place, ignore_errors=True)
         partial.rename(place)
     except OSError:

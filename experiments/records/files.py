@@ -1,20 +1,28 @@
-"""Files written whole or not at all, and JSON that has no NaN."""
+"""Files written whole or not at all, and JSON that has no NaN and names its own checksum.
+
+What is written says `schema_version` 2 and `checksum` (`checksums.of_json`). Version 1 had no
+checksum, and is read all the same.
+"""
 
 import contextlib
 import errno
 import json
 import math
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from experiments.cli import processes
-from experiments.cli.errors import UserError
+from experiments.cli.errors import UserError, first_line
+from experiments.records import checksums
+from experiments.records.checksums import JSON as JSON
+from jaxinit import whole_files
 
-SCHEMA_VERSION = 1
-
-JSON = Any  # None, bool, int, float, str, or lists and string-keyed dicts of these
+SCHEMA_VERSION = 2
+_CHECKED = 2  # the first version that names its checksum
+_LARGEST = 2**30  # bytes of a text that is read
 
 
 def plain(value: Any) -> JSON:
@@ -32,14 +40,16 @@ def plain(value: Any) -> JSON:
     raise ValueError(f"a {type(value).__name__} ({value!r}) cannot be written as JSON")
 
 
-def write_json(data: JSON, target: Path) -> Path:
-    """Writes a file as `write_text`; NaN and infinity become null."""
+def write_json(data: Mapping[str, JSON], target: Path) -> Path:
+    """Writes a file as `write_text`, of one line as `json_line` has it."""
     return write_text(json_line(data), target)
 
 
-def json_line(data: JSON) -> str:
-    """Returns the data as one line of JSON; NaN and infinity become null."""
-    return json.dumps(plain(data), allow_nan=False, ensure_ascii=False) + "\n"
+def json_line(data: Mapping[str, JSON]) -> str:
+    """Returns the data as one line of JSON with its checksum; NaN and infinity become null."""
+    whole = plain(data)
+    whole["checksum"] = checksums.of_json(whole)
+    return json.dumps(whole, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def write_text(text: str, target: Path) -> Path:
@@ -50,17 +60,10 @@ def write_text(text: str, target: Path) -> Path:
     if not processes.is_first():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, target)
-    except OSError:
-        if partial.exists():
-            partial.unlink()
-        raise
+    with whole_files.replacing(target) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     return target
 
 
@@ -75,15 +78,25 @@ def writing_to(folder: Path | str) -> Iterator[None]:
 
 def cannot_write(folder: Path | str, error: OSError) -> str:
     """Says that a folder cannot be written to, why, and what to do."""
-    advice = (
-        "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose another one"
-    )
-    return f"cannot write to the output folder {folder} ({error.strerror}): {advice}"
+    advice = _ADVICE.get(error.errno or 0, "choose another one")
+    return f"cannot write to the output folder {folder} ({error.strerror or error}): {advice}"
+
+
+_ADVICE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EFBIG: "allow larger files (ulimit -f)",
+}
 
 
 def read_text(path: Path | str) -> str:
-    """Reads a text file. Raises `UserError` where it cannot."""
+    """Reads a text file. Raises `UserError` where it cannot, or where it is none or too large."""
     try:
+        found = os.stat(path)  # first, as opening a pipe would wait for whoever writes to it
+        if not stat.S_ISREG(found.st_mode):
+            raise UserError(f"{path} is not a file: take it away")
+        if found.st_size > _LARGEST:
+            raise UserError(f"{path} is larger than {_LARGEST} bytes: take it away")
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror})") from error
@@ -92,22 +105,39 @@ def read_text(path: Path | str) -> str:
 
 
 def read_json(path: Path | str) -> dict[str, JSON]:
-    """Reads a file of this schema; returns all but the version.
+    """Reads a file of this schema; returns all but the version and the checksum.
 
     Raises:
-        UserError: If the file cannot be read, or is of another version.
+        UserError: If the file cannot be read, is of another version, or does not match its
+            checksum.
     """
     return parse_json(read_text(path), path)
 
 
 def parse_json(text: str, where: Path | str) -> dict[str, JSON]:
     """Reads a text as `read_json` does a file; `where` is what errors call it."""
+    again = "delete it to run this again"
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} is not JSON ({error}): delete it to run this again") from error
-    if not isinstance(data, dict) or (version := data.pop("schema_version", None)) is None:
-        raise UserError(f"{where} has no schema_version, so nothing of the experiments wrote it")
-    if version != SCHEMA_VERSION:
-        raise UserError(f"{where} has schema version {version}, and this is {SCHEMA_VERSION}")
+        raise UserError(f"{where} is not JSON ({first_line(error)}): {again}") from error
+    try:
+        checksums.check_bounded(data)
+    except ValueError as error:
+        raise UserError(f"{where} is not what was written ({error}): {again}") from error
+    if not isinstance(data, dict) or "schema_version" not in data:
+        raise UserError(
+            f"{where} has no schema_version, so nothing of the experiments wrote it: {again}"
+        )
+    version = data["schema_version"]
+    if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
+        raise UserError(
+            f"{where} has schema version {str(version)[:20]}, and this reads 1 to "
+            f"{SCHEMA_VERSION}: use the program that wrote it"
+        )
+    if version >= _CHECKED and data.pop("checksum", None) != checksums.of_json(data):
+        raise UserError(
+            f"{where} does not match its checksum, so it was damaged or changed by hand: {again}"
+        )
+    del data["schema_version"]
     return data

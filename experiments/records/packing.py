@@ -27,6 +27,7 @@ from experiments.records.files import (
 )
 from experiments.records.run_record import RunRecord
 from experiments.records.shown import Study
+from jaxinit import whole_files
 
 _KEPT = ("*.png", "banks/*.npz", "README.md", "PLAN.md")
 
@@ -55,9 +56,8 @@ def pack(folder: Path, destination: Path) -> list[Path]:
     study = summaries.read(folder) if described else None
     if study is not None:
         records = _in_order(records, study, folder)
-    partial = destination.resolve().with_name(
-        f".{destination.resolve().name}.{os.getpid()}.partial"
-    )
+    partial = whole_files.partial(destination.resolve())
+    whole_files.clean(partial.parent)
     with writing_to(destination):
         try:
             written = _write(folder, partial, records, study)
@@ -97,6 +97,7 @@ def _write(
             "experiment": summaries.experiment_of(records),
             "procedural": run_record.is_procedural(records),
             "runs": len(records),
+            "runs_checksum": summaries.checksum_of(written[0]),
             "shown": shown.written(study.shown) if study.shown else {},
         }
         written.append(write_json(content, partial / summaries.STUDY))

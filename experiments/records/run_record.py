@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 from typing_extensions import TypedDict
 
 from experiments.cli.errors import UserError
+from experiments.records import surroundings
 from experiments.records.files import JSON
 from experiments.records.strict import STRICT, Plain
 
@@ -132,7 +133,13 @@ class RunRecord:
     environment: Annotated[
         dict[str, JSON],
         Plain,
-        Field(description="Versions, device, and date of the run's end (UTC, ISO 8601)."),
+        Field(
+            description="Versions, device, and date of the run's end (UTC, ISO 8601); since "
+            "schema version 2 also what else decides numbers to the last bit: JAX's settings, "
+            "revision and source (a checksum) of the program, cores that it may use, places of "
+            "the program that trains several runs at once, sources (a checksum of the source "
+            "models that the start is made of), and for a source model that of its checkpoint."
+        ),
     ]
     wall_seconds: Annotated[
         float,
@@ -159,6 +166,7 @@ def environment() -> dict[str, JSON]:
         "device_count": jax.device_count(),
         "machine": platform.machine(),
         "cpu_count": os.cpu_count(),
+        **surroundings.described(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

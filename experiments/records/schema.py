@@ -24,9 +24,17 @@ def of_runs() -> dict[str, Any]:
         "additionalProperties": False,
         "required": ["schema_version", *model["required"]],
         "properties": {
-            "schema_version": {"const": SCHEMA_VERSION},
+            "schema_version": {"enum": list(range(1, SCHEMA_VERSION + 1))},
+            "checksum": {
+                "type": "string",
+                "description": "From version 2 on: the SHA-256, in hexadecimal, of all else as "
+                "JSON with sorted keys, as Python's json.dumps writes it.",
+            },
             **{name: _untitled(of) for name, of in model["properties"].items()},
         },
+        "if": {"properties": {"schema_version": {"const": SCHEMA_VERSION}}},
+        "then": {"required": ["checksum"]},
+        "else": {"not": {"required": ["checksum"]}},
         "$defs": {name: _untitled(of) for name, of in model["$defs"].items()},
     }
 

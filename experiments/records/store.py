@@ -1,10 +1,10 @@
 """One JSON file a run, so that an interrupted experiment goes on where it stopped.
 
-`<folder>/runs/<experiment>.<variant>.<task>.seed-<seed>.json` holds the fields of `RunRecord` and
-`schema_version`; the experiment reads `<experiment>-procedural` there on the procedural data.
-Numbers that are not finite are written as null. Of a finished study all runs are the lines of one
-`<folder>/runs.jsonl` (`packing`); where a run has a file as well, the file counts. With pandas, a
-row an epoch of a run:
+`<folder>/runs/<experiment>.<variant>.<task>.seed-<seed>.json` holds the fields of `RunRecord`, and
+`schema_version` and `checksum`; the experiment reads `<experiment>-procedural` there on the
+procedural data. Numbers that are not finite are written as null. Of a finished study all runs are
+the lines of one `<folder>/runs.jsonl` (`packing`); where a run has a file as well, the file counts.
+With pandas, a row an epoch of a run:
 
     lines = Path(folder, "runs.jsonl").read_text().rstrip("\n").split("\n")
     runs = [json.loads(line) for line in lines]
@@ -39,6 +39,7 @@ from experiments.records.files import (
 )
 from experiments.records.former import completed
 from experiments.records.run_record import RunRecord
+from jaxinit import whole_files
 
 # Files
 
@@ -106,25 +107,40 @@ def _rescue(records: Sequence[RunRecord]) -> str:
     return f"{runs} not written there {'is' if len(records) == 1 else 'are'} in {rescue}/runs"
 
 
-def check_writable(folder: Path | str) -> None:
+def check_writable(folder: Path | str, *parts: str) -> None:
     """Makes the folder and writes a few bytes to it, before anything is computed.
+
+    What killed processes left there unfinished is removed.
+
+    Args:
+        folder: Of an experiment, or of source models.
+        *parts: Folders in it that are needed besides that of the runs.
 
     Raises:
         UserError: If that fails.
     """
-    with writing_to(folder):
-        (Path(folder) / "runs").mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=Path(folder) / "runs") as file:
-            file.write(b"\0" * 4096)
+    for part in (Path(folder) / name for name in ("runs", *parts)):
+        with writing_to(part if part.name != "runs" else folder):
+            part.mkdir(parents=True, exist_ok=True)
+            whole_files.clean(part)
+            with tempfile.TemporaryFile(dir=part) as file:
+                file.write(b"\0" * 4096)
+    whole_files.clean(folder)
 
 
 def read(path: Path | str) -> RunRecord:
     """Reads one run.
 
     Raises:
-        UserError: If the file cannot be read or is not as the schema says.
+        UserError: If the file cannot be read, is not as the schema says, or is of another run than
+            its name says.
     """
-    return _record(read_json(path), path)
+    record = _record(read_json(path), path)
+    if (name := name_of(record)) != Path(path).name:
+        raise UserError(
+            f"{path} holds the run {name}: give it that name, or delete it to run this again"
+        )
+    return record
 
 
 def _record(data: dict[str, JSON], where: Path | str) -> RunRecord:
@@ -221,24 +237,29 @@ def identity(settings: Mapping[str, JSON], task: str, seed: int) -> str:
     return json.dumps([completed(plain(settings)), task, seed], sort_keys=True)
 
 
-def neighbours(folder: Path | str) -> dict[str, RunRecord]:
-    """Reads the runs in this folder and those beside it, by their `identity`.
+def by_identity(folder: Path | str, *, beside: bool) -> dict[str, RunRecord]:
+    """Reads the runs of whatever experiment in a folder, by their `identity`.
 
-    So that what several experiments have in common, such as random initialisation, is trained once,
-    and what an experiment recorded under a former name is not trained again. Files that cannot be
-    read are left to the experiment that they are of.
+    So that what an experiment recorded under a former name is not trained again. Files that cannot
+    be read are left to the experiment that they are of.
+
+    Args:
+        folder: Of an experiment.
+        beside: Read the folders beside it as well, so that what several experiments have in common,
+            such as random initialisation, is trained once.
     """
     found = {}
-    beside = Path(folder).resolve().parent
+    folder = Path(folder).resolve()
+    folders = sorted(folder.parent.glob("*/")) if beside else [folder]
 
     def add(record: RunRecord) -> None:
         found[identity(record.settings, record.task, record.seed)] = record
 
-    for file in sorted(beside.glob("*/runs.jsonl")):
+    for one in folders:
         with contextlib.suppress(UserError):
-            for record in archived(file.parent).values():
+            for record in archived(one).values():
                 add(record)
-    for file in sorted(beside.glob("*/runs/*.json")):
+    for file in sorted(file for one in folders for file in one.glob("runs/*.json")):
         with contextlib.suppress(UserError):
             add(read(file))
     return found

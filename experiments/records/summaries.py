@@ -17,9 +17,11 @@ counted in `stopped`.
 
 Of a finished study `study.json` holds what is shown, and `runs.jsonl` the runs (`packing`):
 
-    {"schema_version", "experiment", "procedural", "runs": how many, "shown"}
+    {"schema_version", "experiment", "procedural", "runs": how many,
+     "runs_checksum": the SHA-256 of runs.jsonl, "shown"}
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,14 @@ from pydantic import ValidationError
 
 from experiments.cli.errors import UserError
 from experiments.records import averages, run_record, shown, store, strict
-from experiments.records.files import JSON, SCHEMA_VERSION, read_json, write_json, writing_to
+from experiments.records.files import (
+    JSON,
+    SCHEMA_VERSION,
+    read_json,
+    read_text,
+    write_json,
+    writing_to,
+)
 from experiments.records.run_record import RunRecord
 from experiments.records.shown import Shown, Study
 
@@ -159,13 +168,11 @@ def read_study(path: Path) -> Study:
         to_show = shown.parse(data["shown"], path)
         if path.name == STUDY:
             runs = _archived(path.parent, experiment_in(path))
-            if data.get("runs", len(runs)) != len(runs):
-                raise UserError(
-                    f"{store.lines(path.parent)} has {len(runs)} runs of the {data['runs']} that "
-                    f"{path.name} counts: put it back"
-                )
+            _check_lines(path, data, runs)
             return Study(to_show, runs, path)
-        return Study(to_show, _runs_of(data), path)
+        runs = _runs_of(data)
+        _check_runs(path, data["experiment"], runs)
+        return Study(to_show, runs, path)
     except ValidationError as error:
         raise UserError(
             f"{path} is not a summary ({strict.sentence(error)}): run its experiment again, which "
@@ -175,6 +182,38 @@ def read_study(path: Path) -> Study:
         raise UserError(
             f"{path} is not a summary ({error!r}): run its experiment again, which writes it anew"
         ) from error
+
+
+def _check_lines(path: Path, data: Mapping[str, JSON], runs: Sequence[RunRecord]) -> None:
+    """Makes sure that the runs beside a `study.json` are those that it was written for."""
+    lines = store.lines(path.parent)
+    if data.get("runs", len(runs)) != len(runs):
+        raise UserError(
+            f"{lines} has {len(runs)} runs of the {data['runs']} that {path.name} counts: put it "
+            "back"
+        )
+    if data.get("runs_checksum", found := checksum_of(lines)) != found:
+        raise UserError(f"{lines} is not the one that {path.name} was written for: put it back")
+
+
+def checksum_of(lines: Path) -> str:
+    """The SHA-256 of a file of runs, in hexadecimal."""
+    return hashlib.sha256(read_text(lines).encode()).hexdigest()
+
+
+def _check_runs(path: Path, experiment: str, runs: Sequence[RunRecord]) -> None:
+    """Makes sure that a summary is of the experiment that its name says, and of the runs beside it.
+
+    Of these there may be none, as where the summary alone was kept.
+    """
+    again = "run its experiment again, which writes it anew"
+    if runs and path.stem != run_record.output_name(experiment, runs):
+        raise UserError(f"{path} is the summary of {experiment}: {again}")
+    for run in runs:
+        file = path.parent / "runs" / (name := store.name_of(run))
+        recorded = store.read(file) if file.exists() else store.archived(path.parent).get(name)
+        if recorded and (recorded.curves, recorded.settings) != (run.curves, run.settings):
+            raise UserError(f"{path} has another {name} than is recorded beside it: {again}")
 
 
 def _archived(folder: Path, experiment: str) -> list[RunRecord]:

@@ -21,6 +21,7 @@ from experiments.records.run_record import RunRecord
 from experiments.records.shown import Palette
 from experiments.reporting import inference, wording
 from experiments.reporting.inference import Comparison
+from jaxinit import whole_files
 
 # Okabe and Ito's colours, which the colour-blind tell apart, without black and the pale yellow.
 _CATEGORICAL = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
@@ -427,6 +428,10 @@ def save(figure: Figure, folder: Path | str, stem: str) -> list[Path]:
     with files.writing_to(folder), matplotlib.rc_context(STYLE):
         Path(folder).mkdir(parents=True, exist_ok=True)
         # "tight" makes room for long labels instead of cutting them.
-        figure.savefig(paths[0], dpi=150, bbox_inches="tight", metadata={"Software": None})
-        figure.savefig(paths[1], bbox_inches="tight", metadata={"Date": None})
+        with whole_files.replacing(paths[0]) as file:
+            figure.savefig(
+                file, format="png", dpi=150, bbox_inches="tight", metadata={"Software": None}
+            )
+        with whole_files.replacing(paths[1]) as file:
+            figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None})
     return paths

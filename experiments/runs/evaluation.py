@@ -40,6 +40,11 @@ class Evaluation(Settings):
     output: PathText = "output/clusters"
     # train again what is recorded already
     overwrite: bool = False
+    # take over what experiments in the folders beside the output have recorded of the same runs,
+    # rather than train it again
+    take_over: bool = False
+    # go on with runs that another revision of this program has recorded
+    any_revision: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,45 +6,68 @@ import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
+from experiments.cli.errors import UserError
 from experiments.cli.options import check
 from experiments.cli.progress import Progress, say
 from experiments.data import sets
 from experiments.data.sets import Dataset
 from experiments.data.tasks import Task, task_name, task_of
-from experiments.records import run_record, store
+from experiments.records import run_record, store, surroundings
 from experiments.records.run_record import RunRecord
 from experiments.runs.evaluation import Evaluation
 from experiments.runs.protocol import Run, plan, run_keys
-from experiments.runs.variants import Variant
+from experiments.runs.variants import Variant, sources_named
 from experiments.training import networks, programs, unfinished
 from experiments.training.epoch import DeviceData
 from experiments.training.hyperparameters import Training
 from experiments.training.run_log import Curves
 from experiments.training.trainer import Trainer
+from experiments.training.unfinished import Unfinished
 from jaxinit import initializers
 
 
+class Origins(Protocol):
+    """The source models that starts are made of."""
+
+    def checksums(self) -> Mapping[str, str]:
+        """Of the models that are there, by their names."""
+        ...
+
+    def check_writable(self) -> None:
+        """Makes sure that what is missing can be written. Raises `UserError`."""
+        ...
+
+
+class Chain(NamedTuple):
+    """Runs that one network goes through, one after the other; a fresh run is one of its own."""
+
+    runs: tuple[Run, ...]
+    done: int = 0  # how many of them it has gone through already
+
+
 def groups_of_runs(
-    waiting: Sequence[Any], asked: int | None, trainer: Trainer, task: Task
+    waiting: Sequence[Any], planned: int, asked: int | None, trainer: Trainer, task: Task
 ) -> tuple[list[Sequence[Any]], int]:
-    """Cuts what waits into groups to be trained at once, as equal as can be.
+    """Cuts what waits into groups to be trained at once.
+
+    Their size is that of the plan's groups, as equal as can be, whatever is left of these: for as
+    many runs another program is compiled, which rounds otherwise.
 
     Args:
         waiting: Runs, or chains of them.
+        planned: How many there are with those that are recorded already.
         asked: The size of a group; None means as many as the devices' memory holds, or 1 a device
             where it does not say, as on a CPU.
         trainer: Knows the memory.
         task: One of those to be trained.
 
     Returns:
-        The groups, and the size of the largest.
+        The groups, and their size, which the last need not reach.
     """
-    if not waiting:
-        return [], 1
     most = asked or trainer.runs_that_fit(task) or trainer.devices
-    size = -(-len(waiting) // -(-len(waiting) // most))
+    size = -(-planned // -(-planned // most))
     return [waiting[first : first + size] for first in range(0, len(waiting), size)], size
 
 
@@ -58,6 +81,7 @@ class Runner:
         settings: Of the training.
         evaluation: Tasks, seeds, protocol, output folder.
         progress: Of all that is to be done; of this experiment alone where not given.
+        made_of: What the variants are made of, where they name source models.
     """
 
     def __init__(
@@ -68,6 +92,7 @@ class Runner:
         settings: Training,
         evaluation: Evaluation,
         progress: Progress | None = None,
+        made_of: Origins | None = None,
     ) -> None:
         self.experiment = experiment
         self.variants = {variant.name: variant for variant in variants}
@@ -86,6 +111,8 @@ class Runner:
         self._records: dict[Run, RunRecord] = {}
         self._initializers: dict[str, Any] = {}
         self._progress = progress
+        self._made_of = made_of
+        surroundings.source()  # of the modules as they are now, while others may change them
 
     def run(self) -> list[RunRecord]:
         """Trains what is not recorded yet; returns all records, in the order of the plan."""
@@ -98,13 +125,17 @@ class Runner:
             found |= self._take_over([run for run in runs if found[run] is None])
         self._records = {run: record for run, record in found.items() if record is not None}
         chains = self._missing(found)
-        waiting = sum(len(chain) for chain in chains)
+        waiting = sum(len(chain.runs) - chain.done for chain in chains)
+        self._check_alike(is_waiting=bool(chains))
         say(f"{self.experiment}: {len(runs) - waiting} runs recorded already, {waiting} to train")
-        self._train_all(chains)
+        if chains:
+            if self._made_of and any(self._sources(chain.runs[0].variant) for chain in chains):
+                self._made_of.check_writable()
+            self._train_all(chains)
         return [self._records[run] for run in runs]
 
     def work(self) -> dict[str, float]:
-        """What is still to be trained here, recorded neither here nor beside.
+        """What is still to be trained here, recorded neither here nor where it is taken over from.
 
         Returns:
             For the identity of each such run, how many pixels it trains on.
@@ -112,24 +143,90 @@ class Runner:
         evaluation = self.evaluation
         runs = plan(tuple(self.variants), evaluation.tasks(), evaluation.seeds)
         found = {run: self._find(run) for run in runs}
-        theirs = {} if evaluation.overwrite else store.neighbours(self.folder)
+        theirs = {} if evaluation.overwrite else self._of_others()
         waiting = {
             self._identity(run): self._pixels(run) * self._training(run.variant).epochs
             for chain in self._missing(found)
-            for run in chain
+            for run in chain.runs[chain.done :]
         }
         return {name: pixels for name, pixels in waiting.items() if name not in theirs}
 
-    def _missing(self, found: Mapping[Run, RunRecord | None]) -> list[list[Run]]:
-        """Lists chains of runs, one after the other of a network; a fresh run is one of its own."""
-        if self.evaluation.protocol == "fresh":
-            return [[run] for run, record in found.items() if record is None]
-        chains = [
-            [Run(variant, pair, seed) for pair in self.evaluation.tasks()]
-            for seed in range(self.evaluation.seeds)
+    def _of_others(self) -> dict[str, RunRecord]:
+        return store.by_identity(self.folder, beside=self.evaluation.take_over)
+
+    def _chains(self) -> list[Chain]:
+        """Lists all that is planned."""
+        evaluation = self.evaluation
+        if evaluation.protocol == "fresh":
+            runs = plan(tuple(self.variants), evaluation.tasks(), evaluation.seeds)
+            return [Chain((run,)) for run in runs]
+        return [
+            Chain(tuple(Run(variant, pair, seed) for pair in evaluation.tasks()))
+            for seed in range(evaluation.seeds)
             for variant in self.variants
         ]
-        return [chain for chain in chains if any(found[run] is None for run in chain)]
+
+    def _missing(self, found: Mapping[Run, RunRecord | None]) -> list[Chain]:
+        """Lists what is not recorded whole, and how far each chain's network was kept."""
+        missing = []
+        for chain in self._chains():
+            recorded = [found[run] is not None for run in chain.runs]
+            if not all(recorded):
+                done = 0 if self.evaluation.overwrite else self._state(chain).number()
+                missing.append(chain._replace(done=done if all(recorded[:done]) else 0))
+        return missing
+
+    def _state(self, chain: Chain) -> Unfinished:
+        """Where a chain's network is kept between its runs."""
+        if len(chain.runs) == 1:
+            return Unfinished(None)
+        file = self._unfinished(chain.runs[0])
+        return Unfinished(file.with_stem(f"{file.stem}-chain"))
+
+    def _sources(self, variant: str) -> str | None:
+        """Identifies the source models that a variant is made of; None where they are not there."""
+        known = self._made_of.checksums() if self._made_of else {}
+        names = sorted(sources_named(self.variants[variant].settings))
+        if not names or not known.keys() >= set(names):
+            return None
+        text = "".join(f"{name} {known[name]}\n" for name in names)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _made(self, variant: str) -> dict[str, str]:
+        found = self._sources(variant)
+        return {} if found is None else {"sources": found}
+
+    def _check_alike(self, *, is_waiting: bool) -> None:
+        """Makes sure that what is recorded and what is to be trained are of the same making.
+
+        Raises:
+            UserError: They are not. What was recorded before this was said counts as the same.
+        """
+        source = surroundings.source() if is_waiting else None
+        for run, record in self._records.items():
+            source = source or record.environment.get("source")
+            if difference := self._difference(run, record, source):
+                raise UserError(f"{self.folder}/runs/{store.name_of(record)} {difference}")
+
+    def _difference(self, run: Run, record: RunRecord, source: str | None) -> str | None:
+        """Says in what a run was made otherwise than others, and what to do; None if in nothing.
+
+        Args:
+            run: Any.
+            record: Its own.
+            source: Of the program that made the others, or would now; None if that is unknown.
+        """
+        made, remedy = record.environment, "use another --output, or --overwrite"
+        models = self._sources(run.variant)
+        if None not in (models, made.get("sources")) and models != made["sources"]:
+            return f"started from other source models than are there now: {remedy}"
+        if source == made.get("source", source) or self.evaluation.any_revision:
+            return None
+        return (
+            f"was recorded by revision {made.get('revision')} of this program (source "
+            f"{made['source']}), and not by that of source {source}: go back to it, {remedy}, or "
+            "say --any-revision to mix them"
+        )
 
     def _identity(self, run: Run) -> str:
         return store.identity(self._run_settings(run.variant), task_name(run.pair), run.seed)
@@ -138,28 +235,61 @@ class Runner:
         """Of all training images of a run's task: what an epoch's time goes with."""
         return pixels(self.dataset, self.tasks[run.pair])
 
-    def _train_all(self, chains: Sequence[Sequence[Run]]) -> None:
+    def _kind(self, chain: Chain) -> tuple[Any, ...]:
+        """What is alike in chains that can be trained at once: settings, numbers of images."""
+        sizes = tuple(self.tasks[run.pair].size for run in chain.runs)
+        return self._training(chain.runs[0].variant), sizes
+
+    def _train_all(self, chains: Sequence[Chain]) -> None:
         """Trains chains of equal length, as many at once as fit."""
-        alike: dict[tuple[Any, ...], list[Sequence[Run]]] = {}
-        for chain in chains:  # only tasks of as many images are trained at once
-            sizes = tuple(self.tasks[run.pair].size for run in chain)
-            alike.setdefault((self._training(chain[0].variant), sizes), []).append(chain)
-        self._make_initializers(dict.fromkeys(chain[0].variant for chain in chains))
+        alike: dict[tuple[Any, ...], list[Chain]] = {}
+        for chain in chains:
+            alike.setdefault((*self._kind(chain), chain.done), []).append(chain)
+        beginning = [chain.runs[0].variant for chain in chains if not chain.done]
+        self._make_initializers(dict.fromkeys(beginning))
+        self._check_alike(is_waiting=True)  # of models that were trained just now, too
         progress = self._progress or Progress(
             sum(
                 self._pixels(run) * self._training(run.variant).epochs
                 for chain in chains
-                for run in chain
+                for run in chain.runs[chain.done :]
             )
         )
-        for (settings, _), waiting in alike.items():
+        planned = [self._kind(chain) for chain in self._chains()]
+        for (settings, sizes, done), waiting in alike.items():
             trainer = Trainer(self.dataset, settings, self._classes)
-            asked, task = self.evaluation.runs_at_once, self.tasks[waiting[0][0].pair]
-            groups, places = groups_of_runs(waiting, asked, trainer, task)
+            asked, task = self.evaluation.runs_at_once, self.tasks[waiting[0].runs[0].pair]
+            count = planned.count((settings, sizes))
+            groups, places = groups_of_runs(waiting, count, asked, trainer, task)
             for group in groups:
-                variables = [self._start(trainer, chain[0]) for chain in group]
-                for runs in zip(*group, strict=True):
-                    variables = self._train(trainer, runs, variables, places, progress)
+                self._train_group(trainer, group, done, places, progress)
+
+    def _train_group(
+        self,
+        trainer: Trainer,
+        group: Sequence[Chain],
+        done: int,
+        places: int,
+        progress: Progress,
+    ) -> None:
+        """Trains chains side by side from where all of them were kept; keeps them in between."""
+        if done:
+            variables = [self._kept(trainer, chain) for chain in group]
+        else:
+            variables = [self._start(trainer, chain.runs[0]) for chain in group]
+        steps = list(zip(*(chain.runs for chain in group), strict=True))
+        for number, runs in enumerate(steps[done:], done + 1):
+            variables = self._train(trainer, runs, variables, places, progress)
+            for chain, own in zip(group, variables, strict=False):
+                if number < len(steps):
+                    self._state(chain).save(number, own, {})
+                else:
+                    self._state(chain).discard()
+
+    def _kept(self, trainer: Trainer, chain: Chain) -> Any:
+        found = self._state(chain).load(dict(trainer.shapes()))
+        assert found is not None
+        return found[1]
 
     def _make_initializers(self, variants: Iterable[str]) -> None:
         """Makes what starts the networks of some variants, and compiles it."""
@@ -192,12 +322,12 @@ class Runner:
         )
 
     def _take_over(self, runs: Sequence[Run]) -> dict[Run, RunRecord | None]:
-        """Copies the runs that an experiment whose folder is beside this one's has trained."""
-        theirs = store.neighbours(self.folder)
+        """Copies what was recorded under another name, or in a folder beside if that is asked."""
+        theirs = self._of_others()
         taken: dict[Run, RunRecord | None] = {}
         for run in runs:
             record = theirs.get(self._identity(run))
-            if record is not None:
+            if record is not None and self._difference(run, record, surroundings.source()) is None:
                 taken[run] = dataclasses.replace(
                     record, experiment=self.experiment, variant=run.variant
                 )
@@ -235,8 +365,16 @@ class Runner:
         curves, finals, seconds = train_runs(
             trainer, runs, tasks, variables, progress, places, keep=keep, kept=kept
         )
+        filled = trainer.filled(len(runs), places)
         records = [
-            make_record(self.experiment, run, curve, self._run_settings(run.variant), seconds)
+            make_record(
+                self.experiment,
+                run,
+                curve,
+                self._run_settings(run.variant),
+                seconds,
+                {"places": filled, **self._made(run.variant)},
+            )
             for run, curve in zip(runs, curves, strict=True)
         ]
         store.write_all(records, self.folder)
@@ -247,7 +385,7 @@ class Runner:
     def _unfinished(self, run: Run) -> Path:
         """Where the state of a run is while it trains, if it is streamed."""
         name = hashlib.sha256(self._identity(run).encode()).hexdigest()[:16]
-        return self.folder / "unfinished" / name
+        return self.folder / "unfinished" / f"{name}.npz"
 
 
 def train_runs(
@@ -263,7 +401,7 @@ def train_runs(
 ) -> tuple[list[Curves], list[Any], float]:
     """Trains runs side by side; returns curves, trained variables if kept, and seconds a run.
 
-    A streamed run is kept in the folder `kept`, if any, while it trains.
+    A streamed run is kept in the file `kept`, if any, while it trains.
     """
     label = ", ".join(f"{r.variant} {task_name(r.pair)} seed {r.seed}" for r in runs[:2])
     label += f" and {len(runs) - 2} more" if len(runs) > 2 else ""
@@ -297,8 +435,9 @@ def make_record(
     curves: Curves,
     settings: dict[str, Any],
     seconds: float,
+    more: Mapping[str, Any],
 ) -> RunRecord:
-    """Makes the record of a run that has just been trained."""
+    """Makes the record of a run that has just been trained; `more` is added to the environment."""
     return RunRecord(
         experiment=experiment,
         variant=run.variant,
@@ -307,6 +446,6 @@ def make_record(
         settings=settings,
         curves=curves.values,
         stopped=curves.stopped,
-        environment=run_record.environment(),
+        environment={**run_record.environment(), **more},
         wall_seconds=seconds,
     )

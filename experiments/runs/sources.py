@@ -25,11 +25,13 @@ from experiments.data import sets, tasks
 from experiments.data.kinds import KINDS
 from experiments.data.sets import Dataset
 from experiments.records import locks, store
+from experiments.records.run_record import RunRecord
 from experiments.runs import last_batches, protocol, runner, source_checkpoints
 from experiments.runs.evaluation import Evaluation
 from experiments.runs.protocol import PresetCount, Run
 from experiments.training import networks, unfinished
 from experiments.training.hyperparameters import Training
+from experiments.training.run_log import Curves
 from experiments.training.schedules import Schedule
 from experiments.training.trainer import Trainer
 
@@ -81,10 +83,15 @@ class Source:
     name: str  # where it came from: "cifar100-1a2b3c4d/pair-0-9"
     checkpoint: Path
     template: Any  # {"params": …, "batch_stats": …} of `jax.ShapeDtypeStruct`
+    checksum: str | None = None  # as recorded; None where it was recorded without
 
     def load(self) -> Any:
         """Reads the whole model: {"params": …, "batch_stats": …}."""
-        return source_checkpoints.load_checkpoint(self.checkpoint, self.template)
+        return self.checked()[0]
+
+    def checked(self) -> tuple[Any, str]:
+        """Reads the whole model, and its checksum, which must be that recorded if one was."""
+        return source_checkpoints.load_checkpoint(self.checkpoint, self.template, self.checksum)
 
     def stored_params(self) -> Any:
         """The tree of parameters, each of which is read whenever an array is made of it.
@@ -131,6 +138,7 @@ class SourceModels:
         half = protocol.sources_half(sets.superclass_count(dataset))
         self._pairs = protocol.source_pairs(sources.fitted(dataset).sources, half)
         self._overwrite = overwrite
+        self._checksums: dict[str, str | None] = {}
 
     def names(self) -> tuple[str, ...]:
         """Where each model comes from, without training or loading any.
@@ -182,9 +190,9 @@ class SourceModels:
         Raises:
             UserError: A folder that cannot be written to, or a damaged checkpoint.
         """
-        store.check_writable(self.folder)
+        self.check_writable()
         interruption.records_in(self.folder)
-        missing = [pair for pair in self._pairs if self._overwrite or not self._is_done(pair)]
+        missing = self._missing()
         say(
             f"source models: {len(self._pairs) - len(missing)} of {len(self._pairs)} found in "
             f"{self.folder}, {len(missing)} to train"
@@ -195,12 +203,33 @@ class SourceModels:
             self._train(missing)
         template = self._template()
         sources = [
-            Source(name, self._checkpoint(pair), template)
+            Source(name, self._checkpoint(pair), template, self._recorded(pair))
             for name, pair in zip(self.names(), self._pairs, strict=True)
         ]
-        for source in sources:
-            source.load()  # one after the other: all at once might not fit into memory
+        for source in sources:  # one after the other: all at once might not fit into memory
+            self._checksums[source.name] = source.checked()[1]
         return sources
+
+    def check_writable(self) -> None:
+        """Makes sure that models and banks can be written, and that there is room for the models.
+
+        Raises:
+            UserError: They cannot, or there is not.
+        """
+        store.check_writable(self.folder, "checkpoints", "banks")
+        if missing := self._missing():
+            folder = self.folder / "checkpoints"
+            source_checkpoints.check_room(folder, self._template(), len(missing))
+
+    def checksums(self) -> dict[str, str]:
+        """Of the models that are there, by their names, as recorded or else found when read."""
+        for name, pair in zip(self.names(), self._pairs, strict=True):
+            if not self._overwrite and name not in self._checksums:
+                self._checksums[name] = self._recorded(pair)
+        return {name: known for name, known in self._checksums.items() if known is not None}
+
+    def _missing(self) -> list[Pair]:
+        return [pair for pair in self._pairs if self._overwrite or not self._is_done(pair)]
 
     def work(self) -> dict[str, float]:
         """For each model that is still to be trained, how many pixels it trains on."""
@@ -216,10 +245,17 @@ class SourceModels:
 
     def _is_done(self, pair: Pair) -> bool:
         # The record is written after the checkpoint, so it vouches for it.
-        found = store.find(
+        return self._record(pair) is not None and self._checkpoint(pair).is_dir()
+
+    def _record(self, pair: Pair) -> RunRecord | None:
+        return store.find(
             self.folder, "pretrain", "source", tasks.task_name(pair), _SEED, self._settings
         )
-        return found is not None and self._checkpoint(pair).is_dir()
+
+    def _recorded(self, pair: Pair) -> str | None:
+        """The checksum of a model that is there, if it was recorded."""
+        found = self._record(pair) if self._checkpoint(pair).is_dir() else None
+        return found.environment.get("checkpoint") if found else None
 
     def _checkpoint(self, pair: Pair) -> Path:
         return self.folder / "checkpoints" / tasks.task_name(pair)
@@ -240,12 +276,15 @@ class SourceModels:
         for pair in pairs:  # only tasks of as many images are trained at once
             size = tasks.pair_task(self._dataset, pair).size
             by_size.setdefault(size, []).append(pair)
-        for alike in by_size.values():
-            self._train_alike(alike, trainer, progress)
+        every = [tasks.pair_task(self._dataset, pair).size for pair in self._pairs]
+        for size, alike in by_size.items():
+            self._train_alike(alike, every.count(size), trainer, progress)
 
-    def _train_alike(self, pairs: Sequence[Pair], trainer: Trainer, progress: Progress) -> None:
+    def _train_alike(
+        self, pairs: Sequence[Pair], planned: int, trainer: Trainer, progress: Progress
+    ) -> None:
         task = tasks.pair_task(self._dataset, pairs[0])
-        groups, places = runner.groups_of_runs(pairs, None, trainer, task)
+        groups, places = runner.groups_of_runs(pairs, planned, None, trainer, task)
         busy: list[Pair] = []  # which other processes train
         for group in groups:
             busy += self._train_free(group, trainer, progress, places, wait=False)
@@ -279,8 +318,10 @@ class SourceModels:
     def _train_group(
         self, group: Sequence[Pair], trainer: Trainer, progress: Progress, places: int
     ) -> None:
+        template = self._template()
         runs = [Run("source", pair, _SEED) for pair in group]
-        kept = self.folder / "unfinished" / tasks.task_name(group[0])
+        name = f"{self.folder.name}-{tasks.task_name(group[0])}.npz"
+        kept = self.folder / "unfinished" / name
         curves, finals, seconds = runner.train_runs(
             trainer,
             runs,
@@ -290,12 +331,10 @@ class SourceModels:
             places,
             kept=kept,
         )
-        for pair, run, curve, final in zip(group, runs, curves, finals, strict=True):
-            if curve.stopped:
-                continue
-            source_checkpoints.save_checkpoint(self._checkpoint(pair), final)
-            record = runner.make_record("pretrain", run, curve, self._settings, seconds)
-            store.write(record, self.folder)
+        for run, curve, final in zip(runs, curves, finals, strict=True):
+            if not curve.stopped:
+                own = jax.tree.map(lambda a, to: np.asarray(a, to.dtype), final, template)
+                self._keep(run, curve, own, seconds, trainer.filled(len(runs), places))
         unfinished.discard(kept)
         for pair, curve in zip(group, curves, strict=True):
             if curve.stopped:
@@ -303,6 +342,17 @@ class SourceModels:
                     f"source model {tasks.task_name(pair)} cannot be used, as "
                     f"{curve.stopped}: lower --learning-rate"
                 )
+
+    def _keep(self, run: Run, curve: Curves, final: Any, seconds: float, places: int) -> None:
+        """Writes a trained model and its record, which vouches for it."""
+        assert run.pair is not None
+        where = (self.folder, "pretrain", run.variant, tasks.task_name(run.pair), run.seed)
+        vouching = store.path(*where, procedural=self._dataset.name.startswith("procedural"))
+        checkpoint = self._checkpoint(run.pair)
+        checksum = source_checkpoints.save_checkpoint(checkpoint, final, vouching)
+        more = {"places": places, "checkpoint": checksum}
+        record = runner.make_record("pretrain", run, curve, self._settings, seconds, more)
+        store.write(record, self.folder)
 
     def _start(self, trainer: Trainer, run: Run) -> Any:
         return trainer.init_variables(protocol.run_keys(run.seed, run.pair).network)

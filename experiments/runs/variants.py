@@ -1,7 +1,7 @@
 """A way of starting a network, under its name."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from experiments.training.hyperparameters import Training
@@ -26,3 +26,13 @@ class Variant:
     make: Callable[[], ParamsInitializer]
     settings: dict[str, Any]
     training: Training | None = None
+
+
+def sources_named(settings: Mapping[str, Any]) -> set[str]:
+    """Returns the source models that a variant's settings, or those of its parts, name."""
+    found = {settings["source"]} if "source" in settings else set()
+    found |= set(settings.get("sources", ()))
+    for value in settings.values():
+        if isinstance(value, Mapping):
+            found |= sources_named(value)
+    return found

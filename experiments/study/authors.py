@@ -13,7 +13,7 @@ from typing import Any
 from experiments.data.sets import Dataset
 from experiments.records import published
 from experiments.runs.sources import Sources
-from experiments.runs.variants import Variant
+from experiments.runs.variants import Variant, sources_named
 from experiments.study.presets import Experiment
 from experiments.study.question import Question
 from experiments.training.hyperparameters import Training
@@ -47,9 +47,7 @@ def configurations(question: Question, settings: Experiment, dataset: Dataset) -
 
 def names_sources(settings: Mapping[str, Any]) -> bool:
     """Whether a variant's settings, or those of what it is made of, name source models."""
-    return bool({"source", "sources"} & settings.keys()) or any(
-        names_sources(value) for value in settings.values() if isinstance(value, Mapping)
-    )
+    return bool(sources_named(settings))
 
 
 def _has_all_images(dataset: Dataset) -> bool:

@@ -70,19 +70,16 @@ class BankCache:
         """
         chosen = representative or self._clustering.resolved(distance)
         names = self._models.names()[:models]
-        asked = {
-            "clusters": k,
-            "distance": distance,
-            "representative": chosen,
-            "sources": names,
-        }
+        asked = {"clusters": k, "distance": distance, "representative": chosen}
         options = {name: getattr(self._clustering, name) for name in ("restarts", "most_slices")}
-        file = self._file(asked, options, members, live_only)
-        if (kept := self._kept(file, asked)) is not None:
+        file = self._file({**asked, "sources": names}, options, members, live_only)
+        kept_members = members if chosen == "member" else 1
+        if (kept := self._kept(file, names, {**asked, "members": kept_members})) is not None:
             return kept
         params = [source.stored_params() for source in self.sources()[:models]]
         with locks.held(file):
-            if (kept := self._kept(file, asked)) is not None:  # another process has made it
+            # Another process may have made it in the meantime.
+            if (kept := self._kept(file, names, {**asked, "members": kept_members})) is not None:
                 return kept
             say(f"clustering the filters of {len(params)} models: {distance}, k = {k}, {chosen}")
             try:
@@ -92,6 +89,7 @@ class BankCache:
                     members_per_cluster=members,
                     live=self._network.live_taps() if live_only else None,
                     network=self._network,
+                    sources=[*self._said(names), file.stem],
                     **options,
                     **asked,
                 )
@@ -112,7 +110,18 @@ class BankCache:
         parts += ["live"] if live_only else []
         return self._models.folder / "banks" / f"{'-'.join(parts)}.npz"
 
-    def _kept(self, file: Path, asked: dict[str, Any]) -> banks.FilterBank | None:
+    def _said(self, names: Sequence[str]) -> list[str]:
+        """The models, each with the beginning of its checksum where that is known."""
+        known = self._models.checksums()
+        return [f"{name} {known.get(name, '')[:16]}".strip() for name in names]
+
+    def _kept(
+        self, file: Path, names: Sequence[str], asked: dict[str, Any]
+    ) -> banks.FilterBank | None:
+        """Reads what is kept, if it was made as asked, of these models and of this network.
+
+        It says so itself; what banks did not say at first counts as asked.
+        """
         if self._overwrite or not file.exists():
             return None
         try:
@@ -120,4 +129,17 @@ class BankCache:
         except (ValueError, OSError) as error:
             raise UserError(f"{error}; delete {file}, it will be made anew") from error
         same = all(getattr(kept.provenance, name) == value for name, value in asked.items())
-        return kept if same else None
+        sizes = {layer.name: tuple(layer.size) for layer in self._network.main}
+        same &= {name: tuple(size) for name, size in kept.kernel_sizes.items()} == sizes
+        said = [source for source in kept.provenance.sources if source != file.stem]
+        return kept if same and _agree(said, self._said(names), names) else None
+
+
+def _agree(said: Sequence[str], own: Sequence[str], names: Sequence[str]) -> bool:
+    """Whether models that a bank names are these; checksums count where both sides have them."""
+
+    def is_one(theirs: str, ours: str, name: str) -> bool:
+        named = all(one == name or one.startswith(f"{name} ") for one in (theirs, ours))
+        return theirs == ours or (named and name in (theirs, ours))
+
+    return len(said) == len(own) and all(map(is_one, said, own, names))

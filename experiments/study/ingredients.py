@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from experiments.cli.options import check
@@ -59,6 +60,14 @@ class Ingredients:
         sources_network = networks.trace(self._network, dataset.train_images.shape[1:])
         self._banks = BankCache(self._sources, sources_network, clustering, overwrite=overwrite)
         self.bank, self.sources = self._banks.bank, self._banks.sources
+
+    def checksums(self) -> Mapping[str, str]:
+        """Of the source models that are there, by their names."""
+        return self._sources.checksums()
+
+    def check_writable(self) -> None:
+        """Makes sure that models and banks can be written. Raises `UserError`."""
+        self._sources.check_writable()
 
     def work(self) -> dict[str, float]:
         """For each source model that is still to be trained, how many pixels it trains on."""

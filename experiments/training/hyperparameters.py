@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Lt
 
 from experiments.cli.options import BatchSize, Epochs, Positive, Settings, one_of
+from experiments.records import surroundings
 from experiments.training import schedules
 from jaxinit.models import registry
 
@@ -41,8 +42,13 @@ class Training(Settings):
     network: Annotated[str, one_of(registry.names())] = "resnet18"
 
     def described(self) -> dict[str, Any]:
-        """What is recorded with a run: the network, and the rest."""
-        rest = dataclasses.asdict(self)
+        """What is recorded with a run: the network, and the rest.
+
+        Raises:
+            UserError: JAX is set to another width than that of the precision.
+        """
+        surroundings.check_width(self.precision)
+        rest = {**dataclasses.asdict(self), **surroundings.unusual()}
         if not self.freeze_stem:  # which came later: runs recorded before are the same
             del rest["freeze_stem"]
         return {"network": rest.pop("network"), "training": rest}

@@ -130,6 +130,10 @@ class Trainer:
         """Draws the network's default start: {"params": …, "batch_stats": …}."""
         return self._programs.init(key)
 
+    def shapes(self) -> Any:
+        """The shapes of what `init_variables` draws, and of what `train` returns."""
+        return self._programs.init.eval_shape(jax.random.key(0))
+
     def runs_that_fit(self, task: Task) -> int | None:
         """How many runs the devices hold at once, by the compiler's account of what two need.
 
@@ -190,7 +194,7 @@ class Trainer:
             places: Train as if there were at least so many runs, so that a smaller last group
                 needs no program of its own.
             keep: Return the variables.
-            unfinished: Folder in which the state of a streamed run is kept while it trains, and
+            unfinished: File in which the state of a streamed run is kept while it trains, and
                 from which it goes on. Whoever records the run removes it.
 
         Returns:
@@ -205,7 +209,7 @@ class Trainer:
             streamed = (self.images, tasks, variables, keys, progress, unfinished)
             curves, trained = self._train_streamed(*streamed)
             return [curves], [trained] if keep else []
-        single = max(len(tasks), places, self.devices) == 1
+        single = self.filled(len(tasks), places) == 1
         join = operator.itemgetter(0) if single else functools.partial(self._join, places=places)
         part = (lambda tree, _: tree) if single else _part
         call = self._programs.one if single else self._programs.many
@@ -262,9 +266,15 @@ class Trainer:
         trained = {"params": state.params, "batch_stats": state.batch_stats}
         return Curves(log.curves, log.stopped, log.earlier), trained
 
+    def filled(self, runs: int, places: int) -> int:
+        """How many runs the program that trains so many is made for: it decides the last bits."""
+        if self.streams or max(runs, places, self.devices) == 1:
+            return 1
+        return -(-max(runs, places) // self.devices) * self.devices
+
     def _join(self, trees: Sequence[Any], places: int) -> Any:
         """Stacks one tree a run, the last repeated to fill all places of all devices."""
-        count = -(-max(len(trees), places) // self.devices) * self.devices
+        count = self.filled(len(trees), places)
         filled = [*trees, *[trees[-1]] * (count - len(trees))]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *filled)
         if self.devices == 1:

@@ -1,67 +1,95 @@
-"""The state of a run that has not ended, kept so that the run goes on after an interruption."""
+"""The state of what has not ended, kept so that it goes on after an interruption.
+
+A state is one `.npz` file: its arrays by their number in the tree, and `about`, JSON as bytes with
+the checksum of all.
+"""
 
 import contextlib
-import shutil
+import io
+import json
+import os
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
+import numpy as np
 
-from experiments.cli.errors import UserError
+from experiments.cli import processes
+from experiments.cli.errors import UserError, first_line
+from experiments.records import checksums, files, surroundings
+from jaxinit import whole_files
 
 # What an interruption costs at most, but for an evaluation that it falls into.
 SECONDS = 600.0
 
-_OPTIONS = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+_ABOUT = "about"
+_WIDEST = 8  # bytes of a number; training may have widened what the template has
+_MORE = 2**16  # bytes that a file's member may have beside its array
+_LONGEST = 2**26  # bytes of what is said about the arrays
 
 
 class Unfinished:
-    """Where a run's state is kept, if anywhere; a later state replaces the former.
+    """Where a state is kept, if anywhere; a later state replaces the former.
 
     Args:
-        folder: Of this run alone; None where nothing is to be kept.
+        file: Of this state alone; None where nothing is to be kept.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = None if folder is None else folder.absolute()
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
         self._saved = time.monotonic()
 
     def load(self, template: Any) -> tuple[int, Any, dict[str, Any]] | None:
         """Reads what was saved last: its number, arrays and log; None where there is nothing.
 
         Args:
-            template: A tree of the arrays' shapes.
+            template: A tree of the arrays, or of their shapes.
 
         Raises:
-            UserError: It is damaged, or of another network.
+            UserError: It is damaged, or of another run or network.
         """
-        if self._folder is None or not self._folder.is_dir():
+        if self._file is None or not self._file.exists():
             return None
-        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), template)
-        wanted = ocp.args.Composite(
-            state=ocp.args.StandardRestore(shapes), log=ocp.args.JsonRestore()
-        )
         try:
-            with ocp.CheckpointManager(self._folder, options=_OPTIONS) as manager:
-                number = manager.latest_step()
-                if number is None:
-                    return None
-                found = manager.restore(number, args=wanted)
-                return number, found.state, found.log
-        except Exception as error:  # Orbax raises whatever its parts raise
-            raise UserError(
-                f"the unfinished run in {self._folder} is damaged or of another network: delete "
-                "the folder and start again, the run will be trained anew"
-            ) from error
+            about, leaves = _read(self._file, jax.tree.leaves(template))
+        except Exception as error:  # NumPy and zipfile raise whatever their parts raise
+            raise self._damaged(error) from error
+        tree = jax.tree.unflatten(jax.tree.structure(template), leaves)
+        return about["number"], tree, about["log"]
+
+    def number(self) -> int:
+        """The number of what was saved last, without its arrays; 0 where there is nothing.
+
+        Raises:
+            UserError: It is damaged, or of another run.
+        """
+        if self._file is None or not self._file.exists():
+            return 0
+        try:
+            with open(self._file, "rb") as file, np.load(file, allow_pickle=False) as members:
+                return int(_about(self._file, members)["number"])
+        except Exception as error:  # as above
+            raise self._damaged(error) from error
+
+    def discard(self) -> None:
+        """Removes what was kept."""
+        if self._file is not None:
+            discard(self._file)
+
+    def _damaged(self, error: Exception) -> UserError:
+        return UserError(
+            f"the unfinished run in {self._file} is damaged, or of another run or network "
+            f"({first_line(error)}): delete the file and start again, it will be trained anew"
+        )
 
     def is_due(self) -> bool:
         """Whether it is time to save."""
-        return self._folder is not None and time.monotonic() - self._saved >= SECONDS
+        return self._file is not None and time.monotonic() - self._saved >= SECONDS
 
     def save(self, number: int, arrays: Any, log: dict[str, Any]) -> None:
-        """Writes a state, whole or not at all, and then removes the former.
+        """Writes a state, whole or not at all, in place of the former.
 
         Args:
             number: Rises from one state to the next.
@@ -71,22 +99,67 @@ class Unfinished:
         Raises:
             UserError: The folder cannot be written to.
         """
-        assert self._folder is not None
-        state = ocp.args.Composite(state=ocp.args.StandardSave(arrays), log=ocp.args.JsonSave(log))
-        try:
-            with ocp.CheckpointManager(self._folder, options=_OPTIONS) as manager:
-                manager.save(number, args=state)
-        except Exception as error:  # Orbax raises whatever its parts raise
-            reason = str(error).split("\n")[0]
-            raise UserError(
-                f"cannot keep the unfinished run in {self._folder} ({reason}): free some space, "
-                "or choose another --output"
-            ) from error
+        assert self._file is not None
+        if processes.is_first():
+            leaves = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(arrays))}
+            about = {"number": number, "log": log, "of": self._file.name}
+            about = _sealed({**about, "source": surroundings.source()}, leaves)
+            members = {**leaves, _ABOUT: np.frombuffer(json.dumps(about).encode(), np.uint8)}
+            content = io.BytesIO()  # as NumPy, where the disk is full, says more than an OSError
+            np.savez(content, allow_pickle=False, **members)
+            with files.writing_to(self._file.parent):
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                with whole_files.replacing(self._file) as name, open(name, "wb") as file:
+                    file.write(content.getbuffer())
+                    file.flush()
+                    os.fsync(file.fileno())
+        processes.wait("the state is written")
         self._saved = time.monotonic()
 
 
-def discard(folder: Path) -> None:
-    """Removes what was kept of a run, once it is recorded; and the folder around it, if empty."""
-    shutil.rmtree(folder, ignore_errors=True)
-    with contextlib.suppress(OSError):  # other runs of this or another process are in it
-        folder.parent.rmdir()
+def _sealed(about: dict[str, Any], leaves: dict[str, np.ndarray]) -> dict[str, Any]:
+    about = files.plain({**about, "arrays": checksums.of_arrays(leaves)})
+    return {**about, "checksum": checksums.of_json(about)}
+
+
+def _read(file: Path, template: list[Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """Reads a state of these arrays. Raises whatever its parts raise."""
+    sizes = {str(i): leaf.size * _WIDEST for i, leaf in enumerate(template)}
+    with open(file, "rb") as opened, zipfile.ZipFile(opened) as archive:
+        found = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
+    if found.keys() != {*sizes, _ABOUT} or found[_ABOUT] > _LONGEST:
+        raise ValueError("it holds other arrays")
+    if any(found[name] > size + _MORE for name, size in sizes.items()):
+        raise ValueError("its arrays are larger")
+    with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as members:
+        about = _about(file, members)
+        leaves = {name: members[name] for name in sizes}
+    leaves = {
+        name: leaf.view(own.dtype) if leaf.dtype.kind == "V" else leaf  # NumPy lacks bfloat16
+        for own, (name, leaf) in zip(template, leaves.items(), strict=True)
+    }
+    if about["arrays"] != checksums.of_arrays(leaves):
+        raise ValueError("its arrays do not match their checksum")
+    if any(leaf.shape != own.shape for own, leaf in zip(template, leaves.values(), strict=True)):
+        raise ValueError("its arrays have other shapes")
+    return about, list(leaves.values())
+
+
+def _about(file: Path, members: Any) -> dict[str, Any]:
+    about = json.loads(members[_ABOUT].tobytes())
+    if about["checksum"] != checksums.of_json(about):
+        raise ValueError("it does not match its checksum")
+    if about["of"] != file.name:
+        raise ValueError(f"it was called {about['of']}")
+    if about["source"] != surroundings.source():
+        raise ValueError("another revision of this program kept it")
+    return about
+
+
+def discard(file: Path) -> None:
+    """Removes what was kept, once all of it is recorded; and the folder around it, if empty."""
+    if processes.is_first():
+        with contextlib.suppress(OSError):
+            file.unlink(missing_ok=True)
+            whole_files.clean(file.parent)
+            file.parent.rmdir()

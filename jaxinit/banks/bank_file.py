@@ -10,10 +10,13 @@
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
+import stat
+import zipfile
 from collections.abc import Mapping
-from typing import Any
+from typing import IO, Any
 
 import flax.core
 import jax.numpy as jnp
@@ -26,6 +29,9 @@ _FORMAT = "jaxinit filter bank"
 _VERSION = 4
 _READS = (1, 2, 3, 4)
 _CHECKED = 4  # the first version that names its checksum
+
+_LONGEST = 2**24  # bytes of the metadata
+_LARGEST = 2**30  # bytes of all
 
 
 def save(bank: FilterBank, path: str | os.PathLike[str]) -> None:
@@ -46,8 +52,10 @@ def save(bank: FilterBank, path: str | os.PathLike[str]) -> None:
     }
     text = _text({**metadata, "checksum": checksum(metadata, arrays)})
     arrays["metadata"] = np.frombuffer(text, np.uint8)
+    content = io.BytesIO()  # as NumPy, where the disk is full, says more than an OSError
+    np.savez_compressed(content, **arrays)  # pyright: ignore[reportArgumentType]
     with whole_files.replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
+        file.write(content.getbuffer())
 
 
 def checksum(metadata: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
@@ -90,30 +98,52 @@ def load(path: str | os.PathLike[str]) -> FilterBank:
 def read(path: str | os.PathLike[str]) -> tuple[FilterBank, str]:
     """Reads a bank, as `load` does, and its checksum."""
     checks.path(path)
-    try:
-        # Opened here, as NumPy leaves what it cannot read open.
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        metadata = json.loads(arrays["metadata"].tobytes())
+    name = os.fspath(path)
+    # First, as opening a pipe would wait for whoever writes to it.
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError(f"{name} is not a file: name that of a filter bank")
+    with open(path, "rb") as file:
+        try:
+            metadata, arrays = _read(file)
+            version = metadata["version"]
+            if version in _READS:
+                found = checksum(metadata, arrays)
+                named = version >= _CHECKED or "checksum" in metadata
+                if named and metadata["checksum"] != found:
+                    raise ValueError("its contents do not match its checksum")
+                return _parse(metadata, arrays), found
+        except Exception as error:  # NumPy, zipfile and json raise whatever their parts raise
+            reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+            raise ValueError(
+                f"{name} is damaged or not a filter bank ({reason}): make it anew with banks.fit "
+                "and banks.save"
+            ) from error
+    raise ValueError(
+        f"{name} is a filter bank of version {str(version)[:20]}, but this jaxinit reads versions "
+        f"{_READS[0]} to {_READS[-1]}: use the jaxinit that wrote it"
+    )
+
+
+def _read(file: IO[bytes]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Reads the metadata, and of a version that is known the arrays that they name, and no others.
+
+    Raises whatever NumPy, zipfile and json raise.
+    """
+    with zipfile.ZipFile(file) as archive:
+        sizes = {info.filename: info.file_size for info in archive.infolist()}
+    if sizes["metadata.npy"] > _LONGEST or sum(sizes.values()) > _LARGEST:
+        raise ValueError("it unpacks to more than a bank can be")
+    with np.load(file, allow_pickle=False) as archive:
+        metadata = json.loads(archive["metadata"].tobytes())
         if metadata["format"] != _FORMAT:
             raise ValueError("another format")
-        version = metadata["version"]
-        found = checksum(metadata, arrays)
-        checked = version in _READS and version >= _CHECKED
-        if (checked or "checksum" in metadata) and metadata["checksum"] != found:
-            raise ValueError("its contents do not match its checksum")
-        bank = _parse(metadata, arrays) if version in _READS else None
-    except (*whole_files.DAMAGED, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{os.fspath(path)} is damaged or not a filter bank ({error}): make it anew with "
-            "banks.fit and banks.save"
-        ) from error
-    if bank is None:
-        raise ValueError(
-            f"{os.fspath(path)} is a filter bank of version {version}, but this jaxinit reads "
-            f"versions {_READS[0]} to {_READS[-1]}: use the jaxinit that wrote it"
-        )
-    return bank, found
+        if metadata["version"] not in _READS:
+            return metadata, {}
+        layers = [layer["name"] for layer in metadata["layers"]]
+        names = [f"{field}/{own}" for field in ("filters", "sizes", "inertia") for own in layers]
+        if more := {*archive.files} - {*names, "metadata"}:
+            raise ValueError(f"it holds {min(more)}, of no layer of its own")
+        return metadata, {own: archive[own] for own in names}
 
 
 def _parse(metadata: dict[str, Any], arrays: dict[str, np.ndarray]) -> FilterBank:

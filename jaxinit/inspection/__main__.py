@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
+from jaxinit import whole_files
 from jaxinit.banks import FilterBank
 from jaxinit.inspection import opening
 from jaxinit.inspection.examining import examine
@@ -47,7 +48,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _save(figure: Any, path: str) -> None:
     try:
-        figure.savefig(path, dpi=150)
+        with whole_files.replacing(path) as temporary:
+            figure.savefig(temporary, format=Path(path).suffix[1:] or "png", dpi=150)
     except OSError as error:
         raise ValueError(f"{path} cannot be written ({error.strerror}): name another") from error
 

@@ -1,12 +1,13 @@
 """What several tests of the experiments share: made-up data, and records of runs."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from experiments.data.sets import Dataset
-from experiments.records import run_record
+from experiments.records import checksums, run_record
 from experiments.records.run_record import RunRecord
 
 
@@ -61,6 +62,15 @@ def run(variant, values, task="pair-0-1", seed=0, **changes) -> RunRecord:
         "wall_seconds": 2.0,
     }
     return RunRecord(**{**fields, "variant": variant, "task": task, "seed": seed, **changes})
+
+
+def sealed(text: str) -> str:
+    """Files of JSON that were changed, with the checksums of what they hold now."""
+    lines = []
+    for line in text.splitlines():
+        data = json.loads(line)
+        lines.append(json.dumps(data | {"checksum": checksums.of_json(data)}) + "\n")
+    return "".join(lines)
 
 
 def texts(figure):

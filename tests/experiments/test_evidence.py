@@ -9,7 +9,7 @@ from experiments import evidence
 from experiments.cli.errors import UserError
 from experiments.records import averages, summaries
 from experiments.records.shown import Family, Shown
-from tests.experiments.small import run
+from tests.experiments.small import run, sealed
 
 SHOWN = Shown(
     labels={"random": "Random", "good": "Good", "same": "Same"},
@@ -81,11 +81,11 @@ def test_the_command_line_and_what_it_refuses(results, tmp_path, capsys):
     file = summaries.write_summary([run("random", [1.0])], tmp_path / "broken", SHOWN)
     summary = json.loads(file.read_text())
     summary["shown"]["families"][0]["contrasts"][0].pop()
-    file.write_text(json.dumps(summary))
+    file.write_text(sealed(json.dumps(summary)))
     with pytest.raises(UserError, match=r"does not say what to show .*contrasts\.0\.2"):
         evidence.write(tmp_path / "broken", tmp_path)
     del summary["shown"]["families"]  # as it was written before there were any
-    file.write_text(json.dumps(summary))
+    file.write_text(sealed(json.dumps(summary)))
     with pytest.raises(UserError, match="does not say what to compare"):
         evidence.write(tmp_path / "broken", tmp_path)
 

@@ -13,6 +13,7 @@ from experiments.records import published, run_record, summaries
 from experiments.records.run_record import RunRecord
 from experiments.records.shown import Figure, Shown
 from experiments.reporting import presentation, tables
+from tests.experiments.small import sealed
 
 
 def record(variant, task, experiment="gabor", value=50.0):
@@ -173,7 +174,7 @@ def test_bad_results_get_a_sentence(results, tmp_path):
         ({"variants": {"random": {}}}, "is not a summary"),
         ({"schema_version": 7}, "has schema version 7"),
     ):
-        file.write_text(json.dumps(whole | damage))
+        file.write_text(sealed(json.dumps(whole | damage)))
         with pytest.raises(UserError, match=words) as caught:
             report.write(results, results / "report")
         assert str(file) in str(caught.value)

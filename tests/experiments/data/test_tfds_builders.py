@@ -86,7 +86,7 @@ def test_what_another_process_has_prepared_is_left_as_it_is(tmp_path):
 
 @pytest.mark.parametrize("form", ["archive", "folder"])
 def test_the_archive_of_pickles_is_told_apart(form, tmp_path):
-    files = dict.fromkeys(("meta", "train", "test"), b"")
+    files = {name: b"" for name in ("meta", "train", "test")}  # noqa: C420
     archive = archives.write_tar(tmp_path / "a.tar.gz", files, "cifar-100-python/")
     if form == "folder":
         shutil.unpack_archive(archive, tmp_path / "there", filter="data")

@@ -6,6 +6,7 @@ import os
 import stat
 import tarfile
 import zipfile
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def as_zip(path, names=("a/b.txt",), content=CONTENT, mode=0o644):
     return path
 
 
-def as_tar(path, names=("a/b.txt",), kind=tarfile.REGTYPE, mode="w:gz"):
+def as_tar(path, names=("a/b.txt",), kind=tarfile.REGTYPE, mode: Any = "w:gz"):
     with tarfile.open(path, mode) as archive:
         for name in names:
             member = tarfile.TarInfo(name)

@@ -14,7 +14,7 @@ from experiments.cli.errors import UserError
 from experiments.records import packing, store, summaries
 from experiments.records.run_record import RunRecord
 from experiments.records.shown import Family, Figure, Shown
-from tests.experiments.small import run
+from tests.experiments.small import run, sealed
 
 ROOT = Path(__file__).parents[3]
 LABELS = {"random": "Random", "gabor-1": "Gabor"}
@@ -69,7 +69,8 @@ def test_an_archive_holds_every_run_as_its_file_had_it(folder, packed):
     assert sorted(lines) == sorted(file.read_text() for file in folder.glob("runs/*.json"))
     assert store.read_all(packed) == store.read_all(folder)
     study = json.loads((packed / "study.json").read_text())
-    assert study.keys() == {"schema_version", "experiment", "procedural", "shown", "runs"}
+    named = {"experiment", "procedural", "shown", "runs", "runs_checksum"}
+    assert study.keys() == named | {"schema_version", "checksum"}
     assert (study["experiment"], study["procedural"]) == ("gabor", False)
     shown, read, _ = summaries.read(packed)
     assert shown == SHOWN
@@ -99,7 +100,9 @@ def test_a_study_goes_on_from_its_archive(packed):
     assert store.find(packed, "gabor", "random", "pair-8-9", 0, first.settings) is None
     with pytest.raises(UserError, match=r"runs\.jsonl was recorded with other settings .lr is"):
         store.find(packed, *names, {**first.settings, "lr": 1.0})
-    assert store.identity(first.settings, first.task, 0) in store.neighbours(packed.parent / "new")
+    assert store.identity(first.settings, first.task, 0) in store.by_identity(
+        packed.parent / "new", beside=True
+    )
     # What is run again or added is a file, which counts.
     store.check_writable(packed)
     again = dataclasses.replace(first, wall_seconds=9.0)
@@ -145,10 +148,11 @@ def test_what_cannot_be_packed_gets_a_sentence_and_leaves_nothing(folder, tmp_pa
     whole = first.read_text()
     for damage, words in (
         ("{", "is not JSON"),
-        (whole.replace('"seed": 0', '"seed": "0"'), "is not valid (seed is '0'"),
-        (whole.replace('"seed": 0', '"seed": 0, "colour": 1'), "it has unknown colour"),
-        (whole.replace("60.0", "61.0", 1), "another gabor.gabor-1.pair-1-2.seed-0.json in its"),
-        (whole.replace("cifar100", "procedural"), "mix the procedural data"),
+        (whole.replace("60.0", "61.0", 1), "does not match its checksum"),
+        (sealed(whole.replace('"seed": 0', '"seed": "0"')), "is not valid (seed is '0'"),
+        (sealed(whole.replace('"seed": 0', '"seed": 0, "colour": 1')), "it has unknown colour"),
+        (sealed(whole.replace("60.0", "61.0", 1)), "gabor.json has another gabor.gabor-1.pair-1-2"),
+        (sealed(whole.replace("cifar100", "procedural")), "holds the run gabor-procedural.gabor"),
     ):
         first.write_text(damage)
         refused(words)
@@ -170,14 +174,19 @@ def test_what_cannot_be_packed_gets_a_sentence_and_leaves_nothing(folder, tmp_pa
         ),
         (
             "runs.jsonl",
-            lambda text: text.replace('"seed": 0', '"seed": true'),
+            lambda text: sealed(text.replace('"seed": 0', '"seed": true')),
             "line 1 of .* is not valid",
         ),
-        ("runs.jsonl", lambda text: text.replace('"gabor"', '"other"'), "has no run of gabor"),
+        (
+            "runs.jsonl",
+            lambda text: sealed(text.replace('"gabor"', '"other"')),
+            "has no run of gabor",
+        ),
         ("runs.jsonl", lambda text: "".join(text.splitlines(True)[:4]), "has 4 runs of the 6"),
+        ("runs.jsonl", lambda text: sealed(text.replace("50", "51")), "is not the one that study"),
         ("study.json", lambda text: "[]", "has no schema_version"),
-        ("study.json", lambda text: text.replace('"shown"', '"said"'), "is not a summary"),
-        ("study.json", lambda text: text.replace('"labels"', '"names"'), "it lacks labels"),
+        ("study.json", lambda text: sealed(text.replace('"shown"', '"said"')), "is not a summary"),
+        ("study.json", lambda text: sealed(text.replace('"labels"', '"names"')), "it lacks labels"),
     ],
 )
 def test_a_damaged_archive_is_named(packed, file, change, words):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments.cli.errors import UserError
-from experiments.records import files, run_record, schema, store, summaries
+from experiments.records import checksums, files, run_record, schema, store, summaries
 from experiments.records.run_record import RunRecord
 
 ROOT = Path(__file__).parents[3]
@@ -40,7 +40,7 @@ def record(variant="random", seed=0, value=50.0):
 def test_the_schema_is_one_and_that_of_the_model():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     assert schema.FILE.read_text(encoding="utf-8") == schema.text(), "run the module"
-    assert SCHEMA["properties"]["schema_version"]["const"] == files.SCHEMA_VERSION
+    assert SCHEMA["properties"]["schema_version"]["enum"][-1] == files.SCHEMA_VERSION
 
 
 def test_what_is_written_is_as_the_schema_says(tmp_path):
@@ -69,7 +69,8 @@ def test_no_recorded_run_is_missing():
 @pytest.mark.parametrize(
     "damage",
     [
-        {"schema_version": 2},
+        {"schema_version": 1},
+        {"schema_version": 3},
         {"experiment": 3},
         {"task": "a.b"},
         {"variant": "../x"},
@@ -87,6 +88,7 @@ def test_the_reader_refuses_what_the_schema_does(tmp_path, damage):
     file = store.write(record(), tmp_path)
     data = json.loads(file.read_text()) | damage
     assert not VALIDATOR.is_valid(data)
+    data["checksum"] = checksums.of_json(data)
     file.write_text(json.dumps(data))
     with pytest.raises(UserError, match="run"):
         store.read(file)

@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from experiments.cli.errors import UserError
-from experiments.records import run_record, store, strict
+from experiments.records import checksums, run_record, store, strict
 from experiments.records.run_record import RunRecord
 
 NAMES = ("clusters", "euclidean-k3", "pair-10-14", 2)
@@ -99,7 +99,9 @@ def test_a_bad_record_is_refused(changes, sentence):
         (lambda d: "{", "is not JSON"),
         (lambda d: "[1]", "no schema_version"),
         (lambda d: {k: v for k, v in d.items() if k != "schema_version"}, "no schema_version"),
-        (lambda d: d | {"schema_version": 2}, "has schema version 2, and this is 1"),
+        (lambda d: d | {"schema_version": 3}, "has schema version 3, and this reads 1 to 2"),
+        (lambda d: d | {"wall_seconds": 1.75}, "does not match its checksum"),
+        (lambda d: {k: v for k, v in d.items() if k != "checksum"}, "not match its checksum"),
         (lambda d: {k: v for k, v in d.items() if k != "seed"}, "lacks seed"),
         (lambda d: d | {"colour": 1}, "has unknown colour"),
         (lambda d: d | {"seed": "two"}, "is not valid .seed is 'two'"),
@@ -109,7 +111,10 @@ def test_a_bad_record_is_refused(changes, sentence):
 )
 def test_a_bad_file_is_named(tmp_path, change, sentence):
     path = store.write(record(), tmp_path)
-    changed = change(json.loads(path.read_text()))
+    written = json.loads(path.read_text())
+    changed = change(written)
+    if isinstance(changed, dict) and "checksum" not in sentence:
+        changed["checksum"] = checksums.of_json(changed)
     path.write_text(changed if isinstance(changed, str) else json.dumps(changed))
     with pytest.raises(UserError, match=sentence) as caught:
         store.read(path)

@@ -11,7 +11,7 @@ import pytest
 
 from experiments.cli.errors import UserError
 from experiments.data.tasks import check_pairs, pair_task
-from experiments.records import store
+from experiments.records import store, surroundings
 from experiments.runs import protocol, runner, source_checkpoints
 from experiments.runs.evaluation import Evaluation
 from experiments.runs.runner import Runner
@@ -107,7 +107,8 @@ def test_what_another_experiment_has_trained_is_taken_over(dataset, tmp_path, mo
     one, two, three, four = (str(tmp_path / name) for name in ("one", "two", "three", "four"))
     make_runner(dataset, tmp_path, variants=("random",), output=one).run()
     trained = note_training(monkeypatch)
-    other = make_runner(dataset, tmp_path, variants=("scaled", "random"), output=two)
+    options = {"variants": ("scaled", "random"), "output": two}
+    other = make_runner(dataset, tmp_path, **options, take_over=True)
     other.experiment = "another"
     records = other.run()
     assert {run.variant for run in trained} == {"scaled"}
@@ -115,9 +116,19 @@ def test_what_another_experiment_has_trained_is_taken_over(dataset, tmp_path, mo
     assert curves(store.read_all(two)) == curves(records)
     # Not with other settings, and not where told to train again.
     shorter = dataclasses.replace(SETTINGS, epochs=1)
-    make_runner(dataset, tmp_path, shorter, variants=("random",), output=three).run()
-    make_runner(dataset, tmp_path, variants=("random",), output=four, overwrite=True).run()
+    options = {"variants": ("random",), "take_over": True}
+    make_runner(dataset, tmp_path, shorter, **options, output=three).run()
+    make_runner(dataset, tmp_path, **options, output=four, overwrite=True).run()
     assert len(trained) == 2 + 2 + 2
+    # Nor unasked; what is broken beside is no matter.
+    (tmp_path / "one" / "runs" / "x.json").write_text("[" * 100_000)
+    os.mkfifo(tmp_path / "one" / "runs" / "pipe.json")
+    make_runner(dataset, tmp_path, variants=("random",), output=str(tmp_path / "five")).run()
+    assert len(trained) == 2 + 2 + 2 + 2
+    six = make_runner(dataset, tmp_path, **options, output=str(tmp_path / "six"))
+    assert six.work() == {}
+    six.run()
+    assert len(trained) == 2 + 2 + 2 + 2
 
 
 def test_runs_at_once_do_not_change_the_runs(dataset, tmp_path):
@@ -127,6 +138,100 @@ def test_runs_at_once_do_not_change_the_runs(dataset, tmp_path):
     for key, values in alone.items():
         losses = [np.asarray(c["train_loss"], float) for c in (values, together[key])]
         np.testing.assert_allclose(*losses, rtol=1e-3)
+
+
+@pytest.mark.parametrize("protocol", ["fresh", "sequential"])
+def test_a_resumed_experiment_has_the_bits_of_an_uninterrupted_one(
+    dataset, tmp_path, monkeypatch, protocol
+):
+    """Whatever is left of a group is trained by the program of whole groups."""
+    options = {"pairs": ((0, 1), (2, 3), (4, 5)), "runs_at_once": 4, "protocol": protocol}
+    whole = make_runner(dataset, tmp_path / "whole", **options, seeds=2).run()
+    first = make_runner(dataset, tmp_path / "part", **options, seeds=2)
+    write, left = store.write_all, [2]  # two groups are recorded
+
+    def killed(records, folder):
+        write(records, folder)
+        left[0] -= bool(records)
+        if not left[0]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "write_all", killed)
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    monkeypatch.setattr(store, "write_all", write)
+    runs = tmp_path / "part" / "out" / "runs"
+    if protocol == "fresh":
+        next(runs.glob("trial-procedural.scaled.*.json")).unlink()  # a hole within a group
+    before = len(list(runs.iterdir()))
+    trained = note_training(monkeypatch)
+    resumed = make_runner(dataset, tmp_path / "part", **options, seeds=2).run()
+    assert curves(resumed) == curves(whole)
+    assert {r.environment["places"] for r in resumed} == {4}
+    # Of a chain the run after which it was killed is trained again, and none before.
+    again = 4 if protocol == "sequential" else 0
+    assert len(trained) == 12 - before + again
+    assert [path.name for path in runs.parent.iterdir()] == ["runs"]
+
+
+@pytest.mark.parametrize("damage", ["emptied", "flipped", "of another", "deleted"])
+def test_a_kept_chain_that_is_damaged_is_refused(dataset, tmp_path, monkeypatch, damage):
+    options = {"variants": ("random",), "protocol": "sequential", "seeds": 2, "runs_at_once": 2}
+    whole = make_runner(dataset, tmp_path / "whole", **options).run()
+    save = unfinished.Unfinished.save
+
+    def killed(*args):
+        save(*args)
+        if len(list((tmp_path / "part" / "out" / "unfinished").iterdir())) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(unfinished.Unfinished, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        make_runner(dataset, tmp_path / "part", **options).run()
+    monkeypatch.setattr(unfinished.Unfinished, "save", save)
+    one, other = sorted((tmp_path / "part" / "out" / "unfinished").iterdir())
+    content = bytearray(one.read_bytes())
+    if damage == "emptied":
+        one.write_bytes(b"")
+    elif damage == "flipped":
+        content[len(content) // 3] ^= 1
+        one.write_bytes(content)
+    elif damage == "of another":
+        one.write_bytes(other.read_bytes())
+    else:
+        one.unlink()
+    resumed = make_runner(dataset, tmp_path / "part", **options)
+    if damage == "deleted":  # the whole chain is trained again
+        assert curves(resumed.run()) == curves(whole)
+        return
+    with pytest.raises(UserError, match=rf"unfinished run in .*{one.name} is damaged, or of an"):
+        resumed.run()
+
+
+def test_what_another_revision_recorded_is_mixed_only_when_told(dataset, tmp_path, monkeypatch):
+    def run(**options):
+        return make_runner(dataset, tmp_path, variants=("random",), **options).run()
+
+    run(pairs=((0, 1),))
+    monkeypatch.setattr(surroundings, "source", lambda: "another")
+    run(pairs=((0, 1),))  # nothing is to be trained
+    with pytest.raises(UserError, match=r"pair-0-1.* was recorded by revision .*--any-revision"):
+        run()
+    run(any_revision=True)
+    with pytest.raises(UserError, match="was recorded by revision"):
+        run()
+
+
+def test_other_settings_of_jax_are_other_runs(dataset, tmp_path):
+    make_runner(dataset, tmp_path, variants=("random",)).run()
+    same = make_runner(dataset, tmp_path, variants=("random",))
+    with (
+        jax.default_prng_impl("rbg"),
+        pytest.raises(UserError, match=r"jax_default_prng_impl is not set there and rbg now"),
+    ):
+        same.run()
+    with jax.enable_x64(True), pytest.raises(UserError, match="JAX_ENABLE_X64 is set"):
+        same.run()
 
 
 def test_a_streamed_experiment_records_what_the_resident_one_does(dataset, tmp_path, monkeypatch):

@@ -112,7 +112,7 @@ def test_an_experiment_from_its_command_line_to_its_files(name, folder, capsys):
 def run(name, folder):
     """Runs an experiment by its options above; returns where it wrote."""
     module, out = importlib.import_module(f"experiments.{name}"), folder / name
-    folders = ["--output", str(out), "--models-dir", str(folder / "sources")]
+    folders = ["--output", str(out), "--models-dir", str(folder / "sources"), "--take-over"]
     module.main([*SMALL, *EXPERIMENTS[name][0], *folders])
     return out
 
@@ -131,6 +131,7 @@ def test_what_the_ablations_settle(folder):
 def test_clusters_and_a_second_start(folder, capsys):
     out, models = folder / "clusters", folder / "sources"
     argv = [*TINY, "--clusters", "3", "--output", str(out), "--models-dir", str(models)]
+    argv += ["--take-over"]
     clusters.main(argv)
     printed = capsys.readouterr()
     summary = json.loads((out / "clusters-procedural.json").read_text())

@@ -172,12 +172,16 @@ def test_a_run_that_was_interrupted_goes_on(dataset, place, kept_always, monkeyp
 
 def test_a_damaged_unfinished_run_gets_a_sentence(dataset, kept_always, tmp_path):
     train(dataset._replace(stream="always"), unfinished=tmp_path / "run")
-    (state,) = (tmp_path / "run").iterdir()
-    for file in state.rglob("*"):
-        if file.is_file():
-            file.write_bytes(b"")
-    with pytest.raises(UserError, match="is damaged or of another network: delete the folder"):
-        train(dataset._replace(stream="always"), unfinished=tmp_path / "run")
+    content = (tmp_path / "run").read_bytes()
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 1
+    for damage in (b"", content[:-100], flipped):
+        (tmp_path / "run").write_bytes(damage)
+        with pytest.raises(UserError, match="is damaged, or of another run or network"):
+            train(dataset._replace(stream="always"), unfinished=tmp_path / "run")
+    (tmp_path / "renamed").write_bytes(content)
+    with pytest.raises(UserError, match=r"it was called run.: delete the file and start again"):
+        train(dataset._replace(stream="always"), unfinished=tmp_path / "renamed")
 
 
 def test_several_runs_or_devices_are_refused(dataset, monkeypatch):

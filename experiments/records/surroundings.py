@@ -1,0 +1,90 @@
+"""What decides numbers but is no option of ours: JAX's settings, the program, its processors."""
+
+import functools
+import hashlib
+import importlib.metadata
+import os
+import subprocess
+from pathlib import Path
+
+import jax
+
+from experiments.cli.errors import UserError
+from experiments.records.checksums import JSON
+
+_ROOT = Path(__file__).parents[2]
+# As they are where nobody sets them, and as they were in all that was recorded without them.
+_NUMERICS = {
+    "jax_threefry_partitionable": True,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_default_matmul_precision": None,
+}
+
+
+def numerics() -> dict[str, JSON]:
+    """Returns JAX's settings that decide numbers."""
+    return {name: getattr(jax.config, name) for name in _NUMERICS}
+
+
+def unusual() -> dict[str, JSON]:
+    """Returns those of `numerics` that are not JAX's defaults."""
+    return {name: value for name, value in numerics().items() if value != _NUMERICS[name]}
+
+
+def check_width(precision: str) -> None:
+    """Makes sure that JAX_ENABLE_X64, which draws other numbers, is there with float64 alone.
+
+    Raises:
+        UserError: It is there without.
+    """
+    if jax.config.read("jax_enable_x64") and precision != "float64":
+        raise UserError(
+            f"JAX_ENABLE_X64 is set, with which JAX draws other numbers than with {precision} "
+            "alone: unset it, or say --precision float64"
+        )
+
+
+def described() -> dict[str, JSON]:
+    """Returns what is recorded of all this with a run."""
+    return {
+        **numerics(),
+        "revision": revision(),
+        "source": source(),
+        "cores": cores(),
+        "xla_flags": os.environ.get("XLA_FLAGS"),
+    }
+
+
+def cores() -> int:
+    """How many cores this process may use: on a CPU XLA parts its work by them."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@functools.cache
+def revision() -> str:
+    """Returns the commit of the checkout that runs, or the version where it is none."""
+    command = ["git", "-C", str(_ROOT), "rev-parse", "--show-toplevel", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        top, commit = done.stdout.splitlines()
+        if Path(top).resolve() == _ROOT.resolve():  # and not a checkout that this lies in
+            return commit
+    except (OSError, ValueError, subprocess.SubprocessError):
+        pass
+    try:
+        return importlib.metadata.version("jaxinit")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+@functools.cache
+def source() -> str:
+    """Identifies the program itself: twelve hexadecimal digits of a SHA-256 of its modules."""
+    found = hashlib.sha256()
+    for folder in ("experiments", "jaxinit"):
+        for file in sorted((_ROOT / folder).rglob("*.py")):
+            found.update(f"\0{file.relative_to(_ROOT)}\0".encode())
+            found.update(file.read_bytes())
+    return found.hexdigest()[:12]
