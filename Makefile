@@ -10,7 +10,9 @@ DOCS := $(VENV)/.installed-docs
 # Of the experiments' tests, some that take seconds; the library's are all run.
 QUICK := $(addprefix tests/experiments/,$(addsuffix .py,cli/test_options runs/test_protocol training/test_schedules records/test_summaries records/test_store))
 
-.PHONY: run test test-wheel test-oldest test-newest bench docs format clean
+TORTURE := $(addprefix tests/,experiments/test_torture.py experiments/records/test_damage.py experiments/cli/test_option_fuzz.py jaxinit/test_odd_calls.py jaxinit/banks/test_damage_of_banks.py)
+
+.PHONY: run test torture test-wheel test-oldest test-newest bench docs format clean
 
 run: $(STAMP)
 	$(BIN)/python -m experiments.clusters
@@ -20,6 +22,10 @@ test: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/pytest -n 2 --dist loadfile
+
+# What the tests try a few times, many times, for hours: kills, full disks, damaged files, odd options and calls.
+torture: $(STAMP)
+	JAXINIT_KILLS=75 JAXINIT_DAMAGES=200 JAXINIT_FUZZ=100 JAXINIT_ODD_CALLS=0 $(BIN)/pytest -n 2 --dist loadfile $(TORTURE)
 
 # The library alone, as it is installed: from its wheel, where the checkout cannot be imported.
 test-wheel: $(STAMP)

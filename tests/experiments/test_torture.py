@@ -1,0 +1,118 @@
+"""A study whose command is killed at random moments, or whose disk is full, until it is whole.
+
+`JAXINIT_KILLS` says how often; `make torture` sets it, and the numbers of the other suites that try
+what is odd or damaged.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.records import store
+from jaxinit import banks
+
+KILLS = int(os.environ.get("JAXINIT_KILLS", "2"))
+ROOT = Path(__file__).parents[2]
+OPTIONS = (
+    "--network", "vgg11", "--train-images-per-class", "4", "--test-images-per-class", "2",
+    "--epochs", "2", "--source-epochs", "1", "--sources", "2", "--batch-size", "20",
+    "--clusters", "2", "--baselines", "random", "pretrained", "--pairs", "10-14", "11-18",
+)  # fmt: skip
+
+
+def start(folder):
+    places = ("--output", str(folder / "clusters"), "--models-dir", str(folder / "sources"))
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.clusters", *OPTIONS, *places],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(folder):
+    process = start(folder)
+    _, news = process.communicate(timeout=300)
+    assert process.returncode == 0, news
+    assert "Traceback" not in news
+
+
+def made(folder):
+    """All numbers that the study and its source models consist of."""
+    (models,) = (folder / "sources").iterdir()
+    runs = [*store.read_all(folder / "clusters"), *store.read_all(models)]
+    curves = {store.name_of(run): (run.curves, run.environment.get("checkpoint")) for run in runs}
+    drawn = {}
+    for file in (models / "banks").glob("*.npz"):
+        bank = banks.load(file)
+        for name in bank.filters:
+            drawn[file.name, name] = (bank.filters[name].tolist(), bank.sizes[name].tolist())
+    return curves, drawn
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What one start makes that nothing interrupts, and the seconds that it takes."""
+    folder = tmp_path_factory.mktemp("whole")
+    finish(folder)  # compiles
+    began = time.monotonic()
+    finish(again := tmp_path_factory.mktemp("again"))
+    assert made(again) == made(folder)
+    return made(folder), time.monotonic() - began
+
+
+def test_killed_at_any_moment_a_study_ends_with_the_same_bits(whole, tmp_path):
+    numbers, seconds = whole
+    assert len(numbers[0]) == 8 + 2
+    rng = np.random.default_rng(KILLS)
+    folder, studies = tmp_path / "0", 1
+    for _ in range(KILLS):
+        process = start(folder)
+        try:
+            _, news = process.communicate(timeout=rng.uniform(2, seconds))
+            assert process.returncode == 0, news
+            assert made(folder) == numbers
+            folder, studies = tmp_path / str(studies), studies + 1
+        except subprocess.TimeoutExpired:
+            process.kill()
+            _, news = process.communicate()
+        assert "Traceback" not in news
+    finish(folder)
+    assert made(folder) == numbers
+    left = [path.name for path in folder.rglob("*") if path.name.endswith((".partial", ".lock"))]
+    assert left == []
+
+
+def test_a_full_disk_ends_a_command_in_a_sentence(whole, tmp_path):
+    """Of any size that is too small; what was finished is there for the next start."""
+    numbers, _ = whole
+    rng = np.random.default_rng(KILLS)
+    for trial in range(max(1, KILLS // 5)):
+        disk = tmp_path / str(trial)
+        disk.mkdir()
+        size = int(10 ** rng.uniform(1, 5.3))  # kB: all takes about 250,000
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "none", str(disk)]
+        if subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip("only those who may mount can fill a disk of their own")
+        try:
+            began = time.monotonic()
+            process = start(disk)
+            _, news = process.communicate(timeout=300)
+            assert process.returncode in (0, 2), (size, news)
+            last = news.splitlines()[-1]
+            if process.returncode:
+                assert last.startswith("error: "), (size, news)
+            assert "Traceback" not in news, (size, news)
+            assert time.monotonic() - began < 300
+            more = ["mount", "-o", "remount,size=1g", str(disk)]
+            subprocess.run(more, check=True)
+            finish(disk)
+            assert made(disk) == numbers
+        finally:
+            subprocess.run(["umount", "-l", str(disk)], check=False)
