@@ -30,14 +30,18 @@ PROGRAM = """
 import dataclasses, sys
 import jax
 from experiments import clusters
+from experiments.training import networks
 from experiments.training.trainer import Trainer
+from tests.small import SmallNetwork
 
 init = Trainer.init_variables
 Trainer.init_variables = lambda self, key: jax.tree.map(
     lambda leaf: leaf.astype("float64"), init(self, key)
 )
+# Compiling takes most of the time.
+networks.make_network = lambda classes, settings: SmallNetwork(classes)
 quick = clusters.PRESETS["quick"]
-settings = dataclasses.replace(quick.training, network="vgg11", precision="float64")
+settings = dataclasses.replace(quick.training, precision="float64")
 preset = dataclasses.replace(quick, training=settings)
 dataclasses.replace(clusters.ENTRY, presets={"quick": preset}).main(sys.argv[1:])
 """

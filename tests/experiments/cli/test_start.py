@@ -111,21 +111,26 @@ def test_importing_the_package_changes_nothing_for_others():
     assert sys.excepthook is not interruption._raised  # pyright: ignore[reportPrivateUsage]
 
 
+def cache():
+    name = "jax_compilation_cache_dir"  # which has no type
+    return getattr(jax.config, name)
+
+
 def test_a_compilation_cache_that_cannot_be_used_is_done_without(tmp_path, monkeypatch, capsys):
-    former = jax.config.read("jax_compilation_cache_dir")
+    former = cache()
     (tmp_path / "file").touch()
     try:
         monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "file" / "cache"))
         processes.setup_jax()
-        assert jax.config.read("jax_compilation_cache_dir") is None
+        assert cache() is None
         assert "compiled programs are not kept: JAX_COMPILATION_" in capsys.readouterr().err
         monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "new" / "cache"))
         processes.setup_jax()
-        assert jax.config.read("jax_compilation_cache_dir") == str(tmp_path / "new" / "cache")
+        assert cache() == str(tmp_path / "new" / "cache")
         monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
         monkeypatch.setenv("HOME", str(tmp_path / "file"))
         processes.setup_jax()
-        assert jax.config.read("jax_compilation_cache_dir") is None
+        assert cache() is None
         assert capsys.readouterr().err == ""
     finally:
         jax.config.update("jax_compilation_cache_dir", former)

@@ -17,11 +17,12 @@ from jaxinit import distances
 
 TINY = (
     "--train-images-per-class", "4", "--test-images-per-class", "2", "--epochs", "1",
-    "--source-epochs", "1", "--sources", "2", "--pairs", "10-14", "--batch-size", "20",
+    "--source-epochs", "1", "--sources", "2", "--batch-size", "20",
 )  # fmt: skip
 
 # Compiling takes most of the time: eight convolutions, where the default network has 20.
 SMALL = (*TINY, "--network", "vgg11")
+PAIR = ("--pairs", "10-14")
 
 # For each its options, the variants and the figures that follow. Models and banks that one has
 # made the next finds, so all take 3 clusters.
@@ -39,7 +40,7 @@ EXPERIMENTS = {
         ["figure4-fourier", "figure8"],
     ),
     "aligned_filters": (
-        ["--layers", "1", "4"],
+        ["--layers", "1", "4", "--network", "custom"],
         ["random", "aligned-1", "aligned-4"],
         ["figure6"],
     ),
@@ -113,7 +114,8 @@ def run(name, folder):
     """Runs an experiment by its options above; returns where it wrote."""
     module, out = importlib.import_module(f"experiments.{name}"), folder / name
     folders = ["--output", str(out), "--models-dir", str(folder / "sources"), "--take-over"]
-    module.main([*SMALL, *EXPERIMENTS[name][0], *folders])
+    tasks = () if name == "tiny_imagenet" else PAIR  # whose task is all classes
+    module.main([*SMALL, *tasks, *EXPERIMENTS[name][0], *folders])
     return out
 
 
@@ -129,8 +131,8 @@ def test_what_the_ablations_settle(folder):
 
 
 def test_clusters_and_a_second_start(folder, capsys):
-    out, models = folder / "clusters", folder / "sources"
-    argv = [*TINY, "--clusters", "3", "--output", str(out), "--models-dir", str(models)]
+    out, models = folder / "clusters", folder / "sources-of-resnet18"
+    argv = [*TINY, *PAIR, "--clusters", "3", "--output", str(out), "--models-dir", str(models)]
     argv += ["--take-over"]
     clusters.main(argv)
     printed = capsys.readouterr()
@@ -160,7 +162,9 @@ def test_clusters_and_a_second_start(folder, capsys):
     # So does a start from its archive, which then has the summary again.
     packed = folder / "archive" / "clusters"
     packing.pack(out, packed)
-    clusters.main([*TINY, "--clusters", "3", "--output", str(packed), "--models-dir", str(models)])
+    clusters.main(
+        [*TINY, *PAIR, "--clusters", "3", "--output", str(packed), "--models-dir", str(models)]
+    )
     again = capsys.readouterr()
     assert "5 runs recorded already, 0 to train" in again.err
     assert [line for line in again.out.splitlines() if line.startswith("|")] == table
@@ -234,7 +238,7 @@ def test_auto_representative():
 def test_more_clusters_than_slices_are_refused_before_anything_is_trained(tmp_path, capsys):
     places = ["--output", str(tmp_path / "out"), "--models-dir", str(tmp_path / "sources")]
     with pytest.raises(SystemExit, match="2"):
-        clusters.main([*TINY, "--clusters", "3", "385", *places])
+        clusters.main([*TINY, *PAIR, "--clusters", "3", "385", *places])
     assert "--clusters 385 is too large: 384 slices of the first layer" in capsys.readouterr().err
     assert not list(tmp_path.glob("sources/*/*"))
 
@@ -256,7 +260,7 @@ def test_norms(folder, capsys):
     module = importlib.import_module("experiments.norms")
     out = folder / "norms"
     places = ["--output", str(out), "--models-dir", str(folder / "sources")]
-    module.main([*SMALL, "--clusters", "3", "--distances", "euclidean", *places])
+    module.main([*SMALL, *PAIR, "--clusters", "3", "--distances", "euclidean", *places])
     found = json.loads((out / "norms-procedural.json").read_text())["norms"]
     assert [name.rsplit(", ")[-1] for name in found] == [
         "mean", "Gabor", "centroid", "medoid", "member", "inverse",
@@ -274,13 +278,13 @@ def test_the_picture_of_filters(folder, capsys):
     module = importlib.import_module("experiments.filters")
     out = folder / "filters"
     places = ["--output", str(out), "--models-dir", str(folder / "sources")]
-    module.main([*SMALL, "--shown", "1", "8", *places])
+    module.main([*SMALL, *PAIR, "--shown", "1", "8", *places])
     printed = [word for word in capsys.readouterr().out.split() if word.startswith("/")]
     assert len(printed) == 5  # JSON, and two figures in two forms
     recorded = json.loads((out / "filters-procedural.json").read_text())["drawings"]["fourier"]
     assert list(recorded["kernels"]) == ["conv1", "conv8"]
     before, after = (np.array(part) for part in recorded["kernels"]["conv1"])
-    assert before.shape == after.shape == (20, 7, 7)
+    assert before.shape == after.shape == (20, 3, 3)
     assert not np.allclose(before, after)
     assert np.array(recorded["clusters"]["conv8"]["filters"]).shape == (3, 3, 3)
     for stem in ("figure10-fourier-procedural", "clusters-fourier-procedural"):
@@ -288,7 +292,7 @@ def test_the_picture_of_filters(folder, capsys):
         assert str(out / f"{stem}.svg") in printed
     # What is recorded is drawn again, and nothing trained.
     pictures = {path.name: path.read_bytes() for path in out.glob("*.svg")}
-    module.main([*SMALL, "--shown", "1", "8", *places])
+    module.main([*SMALL, *PAIR, "--shown", "1", "8", *places])
     assert "epoch" not in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in out.glob("*.svg")} == pictures
     written = {path.name for path in report.write(folder, folder / "report")}
