@@ -141,13 +141,13 @@ def kernel(key_: Any, shape_: Any, dtype: Any) -> None:
 
 
 def floating(dtype: Any) -> None:
-    """Refuses dtypes other than those of floating point.
+    """Refuses dtypes other than those of floating point; None is JAX's default.
 
     Raises:
         ValueError: Says which it is.
     """
     try:
-        found = dtype is not None and jnp.issubdtype(np.dtype(dtype), jnp.floating)
+        found = dtype is None or jnp.issubdtype(np.dtype(dtype), jnp.floating)
     except (TypeError, ValueError):  # whichever NumPy raises of what is no dtype
         found = False
     if not found:

@@ -323,7 +323,7 @@ def to_slices(kernel: Float[Array, "... i o"]) -> Float[Array, "n d"]:
     Returns:
         One row of taps (h·w) for each slice, output channel by output channel: row o·i_total + i.
     """
-    checks.array("kernel", kernel, None)
+    checks.array("kernel", kernel, None, np.generic)
     if len(kernel.shape) < 2:
         raise ValueError(f"a kernel of shape {kernel.shape} has no input and output channels")
     *size, inputs, outputs = kernel.shape
@@ -339,7 +339,7 @@ def from_slices(slices: Float[Array, "n d"], shape: tuple[int, ...]) -> Float[Ar
         slices: One row of taps for each pair of output and input channel.
         shape: Of the kernel (spatial …, i, o); i·o must be the number of rows.
     """
-    checks.array("slices", slices, 2)
+    checks.array("slices", slices, 2, np.generic)
     checks.shape(shape)
     if len(shape) < 2 or (math.prod(shape[-2:]), math.prod(shape[:-2])) != slices.shape:
         raise ValueError(f"slices of shape {slices.shape} do not make a kernel of {tuple(shape)}")

@@ -32,7 +32,7 @@ MAX_ITERATIONS, TOLERANCE = 300, 1e-4
 _ADDED, _SUMS = 16, 2**20
 
 #: One row a point.
-Points = Float[Array | np.ndarray, "n d"]
+Points = Num[Array | np.ndarray, "n d"]
 #: k rows; `fit` says where they do not fit.
 Centers = Float[Array | np.ndarray, "_ _"]
 #: One number a point, likewise.
@@ -178,7 +178,7 @@ def assign(points: Points, centers: Centers) -> tuple[Int32[Array, " n"], Float[
         ValueError: No points, no centres, or of other numbers of coordinates.
     """
     for name, rows in (("points", points), ("centers", centers)):
-        checks.array(name, rows, 2)
+        checks.array(name, rows, 2, jnp.number)
     if not points.size or not centers.size or points.shape[1] != centers.shape[1]:
         raise ValueError(
             f"points of shape {points.shape} cannot be given centers of shape {centers.shape}"
@@ -220,9 +220,9 @@ def _check(
     max_iterations: int,
 ) -> None:
     checks.whole(k=k, restarts=restarts, max_iterations=max_iterations)
-    checks.array("points", points, 2)
+    checks.array("points", points, 2, jnp.number)
     if centers is not None:
-        checks.array("centers", centers, 2)
+        checks.array("centers", centers, 2, jnp.number)
     if weights is not None:
         checks.array("weights", weights, 1, jnp.number)
     count = len(points)

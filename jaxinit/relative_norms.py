@@ -7,6 +7,7 @@ number of output channels (He et al. 2015, equation 14).
 import math
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -42,7 +43,7 @@ def at_relative_norm(
         36.0
     """
     checks.numbers(relative_norm=relative_norm)
-    if checks.known(relative_norm) and not 0 <= relative_norm < math.inf:
+    if not isinstance(relative_norm, jax.Array) and not 0 <= relative_norm < math.inf:
         raise ValueError(f"relative_norm={relative_norm} must be 0 or more: 1 is the default's")
     return with_norm(kernel, relative_norm * default_norm(kernel.shape))
 

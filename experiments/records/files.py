@@ -127,12 +127,13 @@ def parse_json(text: str, where: Path | str) -> dict[str, JSON]:
         raise UserError(f"{where} is not what was written ({error}): {again}") from error
     if not isinstance(data, dict) or "schema_version" not in data:
         raise UserError(
-            f"{where} has no schema_version, so nothing of the experiments wrote it: {again}"
+            f"{where} has no schema_version, so nothing of the experiments wrote it: take it away, "
+            "or name another folder"
         )
     version = data["schema_version"]
     if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
         raise UserError(
-            f"{where} has schema version {str(version)[:20]}, and this reads 1 to "
+            f"{where} has schema version {version!r:.20}, and this reads 1 to "
             f"{SCHEMA_VERSION}: use the program that wrote it"
         )
     if version >= _CHECKED and data.pop("checksum", None) != checksums.of_json(data):

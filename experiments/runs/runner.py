@@ -4,9 +4,9 @@ import dataclasses
 import functools
 import hashlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from experiments.cli.errors import UserError
 from experiments.cli.options import check
@@ -26,18 +26,6 @@ from experiments.training.run_log import Curves
 from experiments.training.trainer import Trainer
 from experiments.training.unfinished import Unfinished
 from jaxinit import initializers
-
-
-class Origins(Protocol):
-    """The source models that starts are made of."""
-
-    def checksums(self) -> Mapping[str, str]:
-        """Of the models that are there, by their names."""
-        ...
-
-    def check_writable(self) -> None:
-        """Makes sure that what is missing can be written. Raises `UserError`."""
-        ...
 
 
 class Chain(NamedTuple):
@@ -81,7 +69,7 @@ class Runner:
         settings: Of the training.
         evaluation: Tasks, seeds, protocol, output folder.
         progress: Of all that is to be done; of this experiment alone where not given.
-        made_of: What the variants are made of, where they name source models.
+        models: Returns the checksums of the source models that are there, by their names.
     """
 
     def __init__(
@@ -92,7 +80,7 @@ class Runner:
         settings: Training,
         evaluation: Evaluation,
         progress: Progress | None = None,
-        made_of: Origins | None = None,
+        models: Callable[[], Mapping[str, str]] | None = None,
     ) -> None:
         self.experiment = experiment
         self.variants = {variant.name: variant for variant in variants}
@@ -111,7 +99,7 @@ class Runner:
         self._records: dict[Run, RunRecord] = {}
         self._initializers: dict[str, Any] = {}
         self._progress = progress
-        self._made_of = made_of
+        self._models = models
         surroundings.source()  # of the modules as they are now, while others may change them
 
     def run(self) -> list[RunRecord]:
@@ -129,8 +117,6 @@ class Runner:
         self._check_alike(is_waiting=bool(chains))
         say(f"{self.experiment}: {len(runs) - waiting} runs recorded already, {waiting} to train")
         if chains:
-            if self._made_of and any(self._sources(chain.runs[0].variant) for chain in chains):
-                self._made_of.check_writable()
             self._train_all(chains)
         return [self._records[run] for run in runs]
 
@@ -185,7 +171,7 @@ class Runner:
 
     def _sources(self, variant: str) -> str | None:
         """Identifies the source models that a variant is made of; None where they are not there."""
-        known = self._made_of.checksums() if self._made_of else {}
+        known = self._models() if self._models else {}
         names = sorted(sources_named(self.variants[variant].settings))
         if not names or not known.keys() >= set(names):
             return None

@@ -74,12 +74,15 @@ class BankCache:
         options = {name: getattr(self._clustering, name) for name in ("restarts", "most_slices")}
         file = self._file({**asked, "sources": names}, options, members, live_only)
         kept_members = members if chosen == "member" else 1
-        if (kept := self._kept(file, names, {**asked, "members": kept_members})) is not None:
+        wanted = {**asked, "members": kept_members}
+        is_kept = self._kept(file, names, wanted) is not None
+        # As the first process has found it: another command may have made it just now.
+        if processes.agreed(float(is_kept)) and (kept := self._kept(file, names, wanted)):
             return kept
         params = [source.stored_params() for source in self.sources()[:models]]
         with locks.held(file):
             # Another process may have made it in the meantime.
-            if (kept := self._kept(file, names, {**asked, "members": kept_members})) is not None:
+            if (kept := self._kept(file, names, wanted)) is not None:
                 return kept
             say(f"clustering the filters of {len(params)} models: {distance}, k = {k}, {chosen}")
             try:

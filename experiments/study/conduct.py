@@ -143,7 +143,7 @@ def plan(
         f"the images have {ours}: leave it out, or give a --source-dataset of as many channels",
     )
     trained = (dataset, settings.training, settings.evaluation, progress)
-    runner = Runner(experiment, question.variants, *trained, made_of)
+    runner = Runner(experiment, question.variants, *trained, made_of.checksums)
     last_batches.tell(runner.tasks.values(), settings.training.batch_size)
     return Plan(question, settings, dataset, made_of, runner)
 

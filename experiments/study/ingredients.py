@@ -65,10 +65,6 @@ class Ingredients:
         """Of the source models that are there, by their names."""
         return self._sources.checksums()
 
-    def check_writable(self) -> None:
-        """Makes sure that models and banks can be written. Raises `UserError`."""
-        self._sources.check_writable()
-
     def work(self) -> dict[str, float]:
         """For each source model that is still to be trained, how many pixels it trains on."""
         return self._sources.work()

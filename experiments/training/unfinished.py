@@ -44,6 +44,8 @@ class Unfinished:
     def load(self, template: Any) -> tuple[int, Any, dict[str, Any]] | None:
         """Reads what was saved last: its number, arrays and log; None where there is nothing.
 
+        What another revision of this program has kept counts as nothing: the run begins anew.
+
         Args:
             template: A tree of the arrays, or of their shapes.
 
@@ -56,11 +58,13 @@ class Unfinished:
             about, leaves = _read(self._file, jax.tree.leaves(template))
         except Exception as error:  # NumPy and zipfile raise whatever their parts raise
             raise self._damaged(error) from error
+        if about["source"] != surroundings.source():
+            return None
         tree = jax.tree.unflatten(jax.tree.structure(template), leaves)
         return about["number"], tree, about["log"]
 
     def number(self) -> int:
-        """The number of what was saved last, without its arrays; 0 where there is nothing.
+        """The number of what `load` reads, without its arrays; 0 where there is nothing.
 
         Raises:
             UserError: It is damaged, or of another run.
@@ -69,7 +73,8 @@ class Unfinished:
             return 0
         try:
             with open(self._file, "rb") as file, np.load(file, allow_pickle=False) as members:
-                return int(_about(self._file, members)["number"])
+                about = _about(self._file, members)
+                return int(about["number"]) if about["source"] == surroundings.source() else 0
         except Exception as error:  # as above
             raise self._damaged(error) from error
 
@@ -151,8 +156,6 @@ def _about(file: Path, members: Any) -> dict[str, Any]:
         raise ValueError("it does not match its checksum")
     if about["of"] != file.name:
         raise ValueError(f"it was called {about['of']}")
-    if about["source"] != surroundings.source():
-        raise ValueError("another revision of this program kept it")
     return about
 
 

@@ -45,6 +45,10 @@ def permute(variables: Any, symmetry: Symmetry, permutations: Permutations) -> A
     """
     _check_symmetry(symmetry)
     checks.mapping("permutations", permutations, "permutations by name, as match finds them")
+    permutations = {
+        name: own if hasattr(own, "shape") else np.asarray(own)
+        for name, own in permutations.items()
+    }
     for name, own in permutations.items():
         checks.array(f"permutation {name!r}", own, 1, jnp.integer)
         if not isinstance(own, Tracer) and not np.array_equal(np.sort(own), np.arange(len(own))):
@@ -131,7 +135,8 @@ def average(networks: Sequence[Any]) -> Any:
     first = {path: np.shape(leaf) for path, leaf in flat(networks[0]).items()}
     for number, network in enumerate(networks):
         for path, leaf in flat(network).items():
-            checks.array(f"{path} of network {number}", leaf, None, jnp.inexact)
+            array = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+            checks.array(f"{path} of network {number}", array, None, jnp.number)
         shapes = {path: np.shape(leaf) for path, leaf in flat(network).items()}
         differing = sorted(p for p in first.keys() | shapes if first.get(p) != shapes.get(p))
         if differing or jax.tree.structure(network) != jax.tree.structure(networks[0]):

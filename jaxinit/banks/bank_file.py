@@ -119,7 +119,7 @@ def read(path: str | os.PathLike[str]) -> tuple[FilterBank, str]:
                 "and banks.save"
             ) from error
     raise ValueError(
-        f"{name} is a filter bank of version {str(version)[:20]}, but this jaxinit reads versions "
+        f"{name} is a filter bank of version {version!r:.20}, but this jaxinit reads versions "
         f"{_READS[0]} to {_READS[-1]}: use the jaxinit that wrote it"
     )
 

@@ -348,9 +348,10 @@ def unchanged() -> ParamsInitializer:
 
 def scaled(factor: float | Array, layers: Layers = None) -> ParamsInitializer:
     """Multiplies the kernels of some layers by a factor; None means all main layers."""
-    checks.numbers(factor=factor)
-    if not isinstance(factor, jax.Array) and not math.isfinite(factor):
-        raise ValueError(f"factor={factor} must be finite")
+    if not isinstance(factor, jax.Array | np.ndarray):
+        checks.numbers(factor=factor)
+        if not math.isfinite(factor):
+            raise ValueError(f"factor={factor} must be finite")
     return fill_layers(lambda key, layer, kernel: _times(kernel, factor), layers)
 
 

@@ -395,3 +395,12 @@ def test_what_is_compiled_beforehand_is_not_compiled_again(caplog):
         assert "compilation of jit(_fit)" not in caplog.text
         kmeans.fit(KEY, normal(43, 2), 3, restarts=1)
     assert "compilation of jit(_fit)" in caplog.text
+
+
+def test_bytes_are_clustered_as_the_numbers_that_they_are():
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 2), np.uint8)
+    with jax.numpy_dtype_promotion("standard"):
+        found = kmeans.fit(KEY, pixels, 3)
+        labels, _ = kmeans.assign(pixels, found.centers)
+    assert jnp.array_equal(found.labels, labels)
+    assert jnp.array_equal(labels, kmeans.fit(KEY, pixels.astype(np.float32), 3).labels)

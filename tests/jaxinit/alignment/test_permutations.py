@@ -85,3 +85,8 @@ def test_bad_input_gets_a_sentence(networks):
             alignment.average([{"a": jnp.ones(2)}, other])
     with pytest.raises(ValueError, match="the kind of its tree"):
         alignment.average([[jnp.ones(2)], (jnp.ones(2),)])
+
+
+def test_an_average_of_whole_numbers():
+    steps = [{"step": jnp.int32(2)}, {"step": jnp.int32(4)}]
+    assert permutations.average(steps)["step"] == 3

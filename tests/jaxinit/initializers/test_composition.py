@@ -128,3 +128,9 @@ print(hashlib.sha256(b"".join(numpy.asarray(leaf).tobytes() for leaf in drawn)).
     assert [process.returncode for process in running] == [0, 0]
     assert len(both[0].strip()) == 64
     assert both[0] == both[1]
+
+
+def test_a_factor_for_each_output_channel():
+    params = {"conv1": {"kernel": jnp.ones((3, 3, 2, 4))}}
+    found = initializers.scaled(jnp.arange(4.0)[None, None, None])(jax.random.key(0), params)
+    assert jnp.array_equal(found["conv1"]["kernel"][0, 0, 0], jnp.arange(4.0))
