@@ -146,8 +146,9 @@ def floating(dtype: Any) -> None:
     Raises:
         ValueError: Says which it is.
     """
-    try:
+    try:  # NumPy takes an array for its dtype, JAX does not
         found = dtype is None or jnp.issubdtype(np.dtype(dtype), jnp.floating)
+        found = found and not isinstance(dtype, jax.Array | np.ndarray)
     except (TypeError, ValueError):  # whichever NumPy raises of what is no dtype
         found = False
     if not found:
