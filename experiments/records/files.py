@@ -53,6 +53,11 @@ def json_line(data: Mapping[str, JSON]) -> str:
 
 
 def write_text(text: str, target: Path) -> Path:
+    """Writes a text as `write_bytes`, in UTF-8."""
+    return write_bytes(text.encode(), target)
+
+
+def write_bytes(content: bytes | memoryview, target: Path) -> Path:
     """Writes the file whole or not at all, and makes its folder. Raises OSError.
 
     Of several processes the first does.
@@ -60,8 +65,8 @@ def write_text(text: str, target: Path) -> Path:
     if not processes.is_first():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with whole_files.replacing(target) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
+    with whole_files.replacing(target) as temporary, open(temporary, "wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     return target

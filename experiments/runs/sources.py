@@ -234,9 +234,7 @@ class SourceModels:
     def work(self) -> dict[str, float]:
         """For each model that is still to be trained, how many pixels it trains on."""
         return {
-            f"{self.folder}/{tasks.task_name(pair)}": self._work([pair])
-            for pair in self._pairs
-            if self._overwrite or not self._is_done(pair)
+            f"{self.folder}/{tasks.task_name(pair)}": self._work([pair]) for pair in self._missing()
         }
 
     def _work(self, pairs: Sequence[Pair]) -> float:

@@ -7,8 +7,6 @@ compared epoch by epoch.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
 from experiments.data.sets import Dataset
 from experiments.records import published
@@ -45,11 +43,6 @@ def configurations(question: Question, settings: Experiment, dataset: Dataset) -
     }
 
 
-def names_sources(settings: Mapping[str, Any]) -> bool:
-    """Whether a variant's settings, or those of what it is made of, name source models."""
-    return bool(sources_named(settings))
-
-
 def _has_all_images(dataset: Dataset) -> bool:
     classes = len(dataset.superclass)
     images = (len(dataset.train_labels) / classes, len(dataset.test_labels) / classes)
@@ -62,7 +55,7 @@ def _is_theirs(variant: Variant, theirs: str, settings: Experiment, dataset: Dat
 
     if not learns_as_theirs(variant.training or settings.training):
         return False
-    if not names_sources(variant.settings):
+    if not sources_named(variant.settings):
         return True
     sources, default = settings.sources, Sources()
     return (

@@ -16,6 +16,7 @@ from experiments.records.run_record import RunRecord
 from experiments.records.shown import Shown
 from experiments.runs import last_batches
 from experiments.runs.runner import Runner
+from experiments.runs.variants import sources_named
 from experiments.study import authors
 from experiments.study.entry import Entry, Section
 from experiments.study.ingredients import Ingredients
@@ -63,7 +64,7 @@ class Plan(NamedTuple):
     def work(self) -> dict[str, float]:
         """For all that is still to be trained, how many pixels it trains on."""
         runs = self.runner.work()
-        from_sources = any(authors.names_sources(v.settings) for v in self.question.variants)
+        from_sources = any(sources_named(v.settings) for v in self.question.variants)
         return {**runs, **self.made_of.work()} if runs and from_sources else runs
 
     def run(self) -> list[Path]:
@@ -133,7 +134,7 @@ def plan(
         progress=progress,
     )
     question = ask(settings, made_of)
-    if any(authors.names_sources(variant.settings) for variant in question.variants):
+    if any(sources_named(variant.settings) for variant in question.variants):
         made_of.check_apart(settings.evaluation)
     theirs, ours = (one.train_images.shape[-1] for one in (source_data, dataset))
     whole = [v.label for v in question.variants if _WHOLE & set(_kinds(v.settings))]

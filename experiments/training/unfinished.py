@@ -7,7 +7,6 @@ the checksum of all.
 import contextlib
 import io
 import json
-import os
 import time
 import zipfile
 from pathlib import Path
@@ -113,11 +112,7 @@ class Unfinished:
             content = io.BytesIO()  # as NumPy, where the disk is full, says more than an OSError
             np.savez(content, allow_pickle=False, **members)
             with files.writing_to(self._file.parent):
-                self._file.parent.mkdir(parents=True, exist_ok=True)
-                with whole_files.replacing(self._file) as name, open(name, "wb") as file:
-                    file.write(content.getbuffer())
-                    file.flush()
-                    os.fsync(file.fileno())
+                files.write_bytes(content.getbuffer(), self._file)
         processes.wait("the state is written")
         self._saved = time.monotonic()
 

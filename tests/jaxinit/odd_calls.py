@@ -73,6 +73,11 @@ def forward(params: Any, x: Any) -> Any:
     )
 
 
+KERNEL = {"key": KEY, "shape": SHAPE, "dtype": jnp.float32}
+
+Table = dict[str, tuple[Callable[..., Any], dict[str, Any]]]
+
+
 def applied(make: Callable[..., Any]) -> Callable[..., Any]:
     """Makes an initialiser of trees, and uses it."""
 
@@ -97,24 +102,20 @@ def defaults(function: Callable[..., Any]) -> dict[str, Any]:
     return {own.name: own.default for own in found if own.default is not own.empty}
 
 
-def table() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
+def table() -> Table:
     """Functions by name, each with arguments that are right."""
-    tree = {"key": KEY, "params": PARAMS, "network": None}
-    kernel = {"key": KEY, "shape": SHAPE, "dtype": jnp.float32}
-    unchanged, half = starts.unchanged(), starts.scaled(0.5)
-    own: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {}
+    return {**of_trees(), **of_kernels(), **of_the_rest()}
 
-    def add(function: Callable[..., Any], **given: Any) -> None:
-        module = function.__module__.removeprefix("jaxinit.")
-        own[f"{module}.{function.__name__}"] = (function, {**defaults(function), **given})
+
+def of_trees() -> Table:
+    """Initialisers of trees, made and used."""
+    tree = {"key": KEY, "params": PARAMS, "network": None}
+    unchanged, half = starts.unchanged(), starts.scaled(0.5)
+    own: Table = {}
 
     def add_tree(make: Callable[..., Any], **given: Any) -> None:
         options = {**defaults(make), **given}
         own[f"initialiser {make.__name__}"] = (applied(make), {**tree, **options})
-
-    def add_kernel(make: Callable[..., Any], **given: Any) -> None:
-        options = {**defaults(make), **given}
-        own[f"kernel {make.__name__}"] = (drawn(make), {**kernel, **options})
 
     for make in (starts.gabor, starts.closed_form, starts.default, starts.recommended):
         add_tree(make)
@@ -143,7 +144,17 @@ def table() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         lambda key, params, network, one: starts.chain(one, half)(key, params, network=network),
         {**tree, "one": unchanged},
     )
-    add(starts.changed, initializer=half, params=PARAMS)
+    return own
+
+
+def of_kernels() -> Table:
+    """Initialisers of one kernel, made and used."""
+    own: Table = {}
+
+    def add_kernel(make: Callable[..., Any], **given: Any) -> None:
+        options = {**defaults(make), **given}
+        own[f"kernel {make.__name__}"] = (drawn(make), {**KERNEL, **options})
+
     for make in (kernel_init.orthogonal, kernel_init.dirac, kernel_init.impulse, kernel_init.dct,
                  kernel_init.delta_orthogonal, kernel_init.smooth, kernel_init.colour_gabor,
                  kernel_init.centred_gabor_kernel, kernel_init.difference_of_gaussians,
@@ -153,8 +164,20 @@ def table() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     add_kernel(kernel_init.patch_whitening, images=IMAGES, patches=64)
     add_kernel(kernel_init.patch_kmeans, images=IMAGES, patches=64)
     add_kernel(starts.clustered_kernel, bank=BANK)
-    own["kernel catalogue"] = (drawn(catalogue.kernel), {**kernel, "name": "dct"})
-    add(kernel_init.gabor_kernel, **kernel)
+    own["kernel catalogue"] = (drawn(catalogue.kernel), {**KERNEL, "name": "dct"})
+    return own
+
+
+def of_the_rest() -> Table:
+    """All other functions."""
+    own: Table = {}
+
+    def add(function: Callable[..., Any], **given: Any) -> None:
+        module = function.__module__.removeprefix("jaxinit.")
+        own[f"{module}.{function.__name__}"] = (function, {**defaults(function), **given})
+
+    add(starts.changed, initializer=starts.scaled(0.5), params=PARAMS)
+    add(kernel_init.gabor_kernel, **KERNEL)
     add(banks.fit, key=KEY, models=[PARAMS], clusters=2, restarts=1)
     add(banks.draw, key=KEY, bank=BANK, layer="conv1", shape=SHAPE)
     add(banks.check_layer, bank=BANK, layer="conv1", shape=SHAPE)
