@@ -8,11 +8,11 @@ import dataclasses
 import itertools
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 from experiments.cli.options import Count, PathText, Positive, Several, one_of
 from experiments.runs.variants import Variant
-from experiments.study import conduct, presets, starts, tuning
+from experiments.study import conduct, elsewhere, presets, starts, tuning
 from experiments.study.ingredients import Ingredients
 from experiments.study.presets import Experiment
 from experiments.study.question import Figure, Question
@@ -21,21 +21,27 @@ from jaxinit import controls, initializers, kernels, layers
 from jaxinit.layers import Network
 from jaxinit.signatures import Params, ParamsInitializer, PRNGKey
 
-Stem = Annotated[str, one_of((*starts.WITHOUT_SOURCES, "whole", "pretrained"))]
-Body = Literal["random", "clustered", "live", "bootstrap", "pretrained"]
+Stem = Annotated[str, one_of((*starts.WITHOUT_SOURCES, "whole", "pretrained", "weights"))]
+Body = Annotated[
+    str,
+    one_of((*starts.EVERY_LAYER, "clustered", "live", "bootstrap", "covariance", "pretrained")),
+]
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipes(Experiment):
     """What `experiments.recipes` compares."""
 
-    # first layers: random, gabor or another formula of the library's catalogue, whole filters of
-    # source models, or pretrained (that of one source model)
+    # first layers: random, gabor or another of the library's catalogue, whole filters of source
+    # models, pretrained (that of one source model), or weights (of a file)
     stems: Several[Stem] = ("random", "gabor", "whole")
+    # file of a network trained elsewhere, in PyTorch's form, for the first layer called weights
+    weights: PathText | None = None
     # norms of the first layer, in that of the default start
     stem_scales: Several[Positive] = (1.0, 4.0, 12.0)
-    # the other layers: random, clustered, live (clustered, only taps that met data), bootstrap
-    # (real filters), or pretrained (those of one source model)
+    # the other layers: random or another of the library's catalogue; drawn from a bank that ships;
+    # clustered, live (clustered, only taps that met data), bootstrap (real filters), covariance
+    # (Gaussian, of the source models' moments), or pretrained (those of one source model)
     bodies: Several[Body] = ("random", "clustered", "live", "bootstrap")
     # norms of the other layers, in those of the default start, each alike
     body_scales: Several[Positive] = (0.35, 1.0)
@@ -108,16 +114,20 @@ def ask(settings: Recipes, made_of: Ingredients) -> Question:
 
 
 def _variant(recipe: Recipe, settings: Recipes, made_of: Ingredients) -> Variant:
-    stem, body = _stem(recipe.stem, made_of), _body(recipe.body, settings, made_of)
+    stem, body = _stem(recipe.stem, settings, made_of), _body(recipe.body, settings, made_of)
     rate = recipe.rate * settings.training.learning_rate
 
-    def make() -> ParamsInitializer:
+    def make() -> Any:
         wanted = initializers.chain(
             initializers.scaled(recipe.stem_scale, layers=1),
             initializers.scaled(recipe.body_scale, layers=slice(1, None)),
         )
-        drawn = _first_and_rest(stem.make(), body.make())
-        return controls.at_norms_of(drawn, wanted, live=made_of.live)
+        rest = body.make()
+        return stem.then(
+            lambda first: controls.at_norms_of(
+                _first_and_rest(first, rest), wanted, live=made_of.live
+            )
+        )
 
     return Variant(
         f"{stem.name}-x{recipe.stem_scale:g}.{body.name}-x{recipe.body_scale:g}.rate-{rate:g}",
@@ -132,6 +142,7 @@ def _variant(recipe: Recipe, settings: Recipes, made_of: Ingredients) -> Variant
             "body_scale": recipe.body_scale,
         },
         training=dataclasses.replace(settings.training, learning_rate=rate),
+        of_images=stem.of_images,
     )
 
 
@@ -146,11 +157,12 @@ def _first_and_rest(stem: ParamsInitializer, body: ParamsInitializer) -> ParamsI
     return init
 
 
-def _stem(name: str, made_of: Ingredients) -> Variant:
+def _stem(name: str, settings: Recipes, made_of: Ingredients) -> Variant:
     makers = {
         **starts.WITHOUT_SOURCES,
         "whole": made_of.whole_filters,
         "pretrained": made_of.pretrained,
+        "weights": lambda: elsewhere.first_layer(settings.weights, settings.training.network),
     }
     return makers[name]()
 
@@ -158,10 +170,11 @@ def _stem(name: str, made_of: Ingredients) -> Variant:
 def _body(name: str, settings: Recipes, made_of: Ingredients) -> Variant:
     distance = settings.clustering.distances[0]
     makers = {
-        "random": starts.random,
+        **starts.EVERY_LAYER,
         "clustered": lambda: made_of.clustered(distance, settings.clusters),
         "live": lambda: made_of.clustered(distance, settings.clusters, live_only=True),
         "bootstrap": made_of.bootstrap,
+        "covariance": made_of.covariance,
         "pretrained": made_of.pretrained,
     }
     return makers[name]()

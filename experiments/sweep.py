@@ -113,8 +113,13 @@ def _scaled(start: Variant, factor: float, made_of: Ingredients) -> Variant:
     return Variant(
         f"{start.name}-x{factor:g}",
         f"{start.label}, {factor:g} × default norms",
-        lambda: controls.at_norms_of(start.make(), initializers.scaled(factor), live=made_of.live),
+        lambda: start.then(
+            lambda drawn: controls.at_norms_of(
+                drawn, initializers.scaled(factor), live=made_of.live
+            )
+        ),
         {"kind": "at_norms", "filters": start.settings, "norms": {"kind": "scaled", "by": factor}},
+        of_images=start.of_images,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Float32, Int32
 
 from experiments.cli.errors import UserError
 from experiments.cli.options import Pair, check
@@ -81,3 +81,23 @@ def check_pairs(pairs: Sequence[Pair], dataset: Dataset) -> None:
 def task_name(pair: Pair | None) -> str:
     """Names the task of a pair of superclasses: "pair-10-14"; or of all classes: "all"."""
     return "all" if pair is None else f"pair-{pair[0]}-{pair[1]}"
+
+
+def sample(
+    dataset: Dataset, task: Task, count: int, *, normalize: bool
+) -> Float32[np.ndarray, "n h w c"]:
+    """Training images of a task, evenly over its classes, as the network sees them.
+
+    Args:
+        dataset: Holds them.
+        task: Whose images.
+        count: How many at most.
+        normalize: By the data set's mean and deviation; otherwise values are in [0, 1].
+    """
+    by_class = np.argsort(task.train_labels, kind="stable")
+    chosen = by_class[np.linspace(0, len(by_class) - 1, min(count, len(by_class))).astype(int)]
+    images = np.asarray(dataset.train_images[np.sort(task.train_index[chosen])], np.float32) / 255
+    if not normalize:
+        return images
+    mean, std = (np.asarray(of, np.float32) for of in (dataset.mean, dataset.std))
+    return (images - mean) / std

@@ -13,7 +13,7 @@ from experiments.cli.options import check
 from experiments.cli.progress import Progress, say
 from experiments.data import sets
 from experiments.data.sets import Dataset
-from experiments.data.tasks import Task, task_name, task_of
+from experiments.data.tasks import Task, sample, task_name, task_of
 from experiments.records import run_record, store, surroundings
 from experiments.records.run_record import RunRecord
 from experiments.runs.evaluation import Evaluation
@@ -26,6 +26,8 @@ from experiments.training.run_log import Curves
 from experiments.training.trainer import Trainer
 from experiments.training.unfinished import Unfinished
 from jaxinit import initializers
+from jaxinit.layers import Network
+from jaxinit.signatures import Params, PRNGKey
 
 
 class Chain(NamedTuple):
@@ -284,12 +286,11 @@ class Runner:
         for variant in variants:
             network = networks.make_network(self._classes, self._training(variant))
             known = networks.trace(network, size)
-            start = functools.partial(
-                initializers.run, self.variants[variant].make(), network=known
-            )
+            start = functools.partial(_start, self.variants[variant].make(), known)
             self._initializers[variant] = programs.jit_once(start)
             key, variables = networks.shapes(network, size)
-            lowered.append(self._initializers[variant].lower(key, variables["params"]))
+            images = self._images(variant, self.evaluation.tasks()[0])
+            lowered.append(self._initializers[variant].lower(key, variables["params"], images))
         programs.compile_all(lowered)
 
     def _training(self, variant: str) -> Training:
@@ -334,8 +335,17 @@ class Runner:
     def _start(self, trainer: Trainer, run: Run) -> Any:
         keys = run_keys(run.seed, run.pair)
         variables = trainer.init_variables(keys.network)
-        params = self._initializers[run.variant](keys.initializer, variables["params"])
+        images = self._images(run.variant, run.pair)
+        params = self._initializers[run.variant](keys.initializer, variables["params"], images)
         return {**variables, "params": params}
+
+    def _images(self, variant: str, pair: tuple[int, int] | None) -> Any:
+        """What a start is made of besides a key: as many images of each task; None where none."""
+        wanted, normalize = self.variants[variant].of_images, self._training(variant).normalize
+        count = min(wanted, *(task.size[0] for task in self.tasks.values()))
+        return (
+            sample(self.dataset, self.tasks[pair], count, normalize=normalize) if wanted else None
+        )
 
     def _train(
         self,
@@ -372,6 +382,12 @@ class Runner:
         """Where the state of a run is while it trains, if it is streamed."""
         name = hashlib.sha256(self._identity(run).encode()).hexdigest()[:16]
         return self.folder / "unfinished" / f"{name}.npz"
+
+
+def _start(made: Any, network: Network, key: PRNGKey, params: Params, images: Any) -> Params:
+    """Applies what a variant makes, once it has its images."""
+    init = made if images is None else made(images)
+    return initializers.run(init, key, params, network=network)
 
 
 def train_runs(

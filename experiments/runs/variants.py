@@ -15,17 +15,27 @@ class Variant:
     Attributes:
         name: Short, for files: "euclidean-k3".
         label: For figures and tables: "Euclidean, 3 clusters".
-        make: Returns what is applied to the network's default start. Only called where runs are
-            missing, so that nothing is loaded or fitted for what is recorded already.
+        make: Returns the `ParamsInitializer` that is applied to the network's default start. Only
+            called where runs are missing, so that nothing is loaded or fitted for what is recorded
+            already.
         settings: What identifies it, recorded with each run.
         training: Where it is trained otherwise than the others.
+        of_images: How many training images of the task it is made of, at most; if any, `make`
+            returns a function of these, normalised as the network sees them, to the initialiser.
+            Both are traced.
     """
 
     name: str
     label: str
-    make: Callable[[], ParamsInitializer]
+    make: Callable[[], Any]
     settings: dict[str, Any]
     training: Training | None = None
+    of_images: int = 0
+
+    def then(self, change: Callable[[ParamsInitializer], ParamsInitializer]) -> Any:
+        """What `make` returns, with its initialiser changed: to make a variant of this one."""
+        made = self.make()
+        return (lambda images: change(made(images))) if self.of_images else change(made)
 
 
 def sources_named(settings: Mapping[str, Any]) -> set[str]:

@@ -217,3 +217,12 @@ class Ingredients:
             return initializers.clustered(bank)
 
         return Variant("bootstrap", "Real filters", make, settings)
+
+    def covariance(self) -> Variant:
+        """Gaussian filters with the covariance of the source models' own, layer by layer."""
+
+        def make() -> ParamsInitializer:
+            return initializers.covariance([source.stored_params() for source in self.sources()])
+
+        settings = {"kind": "covariance", "sources": list(self.names())}
+        return Variant("covariance", "Covariance of filters", make, settings)

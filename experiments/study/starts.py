@@ -2,15 +2,17 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
 from experiments.runs.variants import Variant
-from jaxinit import catalogue, initializers
+from jaxinit import banks, catalogue, initializers
 from jaxinit.layers import Network
 from jaxinit.signatures import Params, PRNGKey
 
 _GABOR_SEED = 0
+_IMAGES = 5000  # of a task, that filters are fitted on
 
 
 def random() -> Variant:
@@ -38,17 +40,48 @@ def gabor(layers: int, *, identical: bool = False) -> Variant:
 
 
 def first_layer(name: str) -> Variant:
-    """Another initialiser of the library's catalogue in the first layer, with its own norm."""
-    options = {
+    """Another initialiser of the library's catalogue in the first layer, with its own norm.
+
+    One that is fitted on images is so on those of the task.
+    """
+    settings = {"kind": name, "layers": 1, **_options(name)}
+    label, short = f"{_LABELS[name]}, {layers_text(1)}", f"{name.replace('_', '-')}-1"
+    if catalogue.get(name).needs != "images":
+        return Variant(short, label, lambda: catalogue.start(name, layers=1), settings)
+    return Variant(
+        short,
+        label,
+        lambda: lambda images: catalogue.start(name, layers=1, images=images),
+        {**settings, "images": _IMAGES},
+        of_images=_IMAGES,
+    )
+
+
+def every_layer(name: str) -> Variant:
+    """An initialiser of the library's catalogue that needs nothing, in all layers."""
+    return Variant(
+        name.replace("_", "-"),
+        _LABELS[name],
+        lambda: catalogue.start(name),
+        {"kind": name, **_options(name)},
+    )
+
+
+def shipped(name: str) -> Variant:
+    """Filters drawn from a bank that ships with the library, in all layers, by their depth."""
+    return Variant(
+        f"bank-{name}",
+        f"Bank {name}",
+        lambda: initializers.clustered(banks.named(name), match="depth"),
+        {"kind": "shipped", "bank": name, "checksum": banks.available()[name].checksum},
+    )
+
+
+def _options(name: str) -> dict[str, Any]:
+    return {
         option: list(value) if isinstance(value, tuple) else value
         for option, value in catalogue.get(name).defaults.items()
     }
-    return Variant(
-        f"{name.replace('_', '-')}-1",
-        f"{_LABELS[name]}, {layers_text(1)}",
-        lambda: catalogue.start(name, layers=1),
-        {"kind": name, "layers": 1, **options},
-    )
 
 
 _LABELS = {
@@ -60,13 +93,29 @@ _LABELS = {
     "orthogonal": "Orthogonal",
     "dct": "DCT",
     "impulse": "Impulse",
+    "patch_whitening": "Patch whitening",
+    "patch_kmeans": "Clusters of patches",
+    "closed_form": "Closed form",
+    "dirac": "Dirac",
 }
+_EVERY = ("smooth", "orthogonal", "dct", "impulse", "closed_form", "dirac")
 
 # By the names that options have; the questions take a further one from here.
 WITHOUT_SOURCES: dict[str, Callable[[], Variant]] = {
     "random": random,
     "gabor": lambda: gabor(1),
-    **{name.replace("_", "-"): functools.partial(first_layer, name) for name in _LABELS},
+    **{
+        name.replace("_", "-"): functools.partial(first_layer, name)
+        for name in _LABELS
+        if name not in ("closed_form", "dirac")
+    },
+}
+
+# Likewise, of all layers.
+EVERY_LAYER: dict[str, Callable[[], Variant]] = {
+    "random": random,
+    **{name.replace("_", "-"): functools.partial(every_layer, name) for name in _EVERY},
+    **{name: functools.partial(shipped, name) for name in banks.available()},
 }
 
 
