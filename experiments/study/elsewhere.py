@@ -30,7 +30,7 @@ def first_layer(path: str | None, network: str) -> Variant:
         if name not in stored:
             raise ValueError(f"{path} has no {name}: give weights of a {network}")
         filters = np.asarray(stored[name], np.float32)
-    except ValueError as error:
+    except (ValueError, OSError, ImportError) as error:
         raise UserError(str(error)) from error
     norms = np.sqrt(np.square(filters).sum((1, 2, 3), keepdims=True))
     kernel = (filters / np.where(norms > 0, norms, 1)).transpose(2, 3, 1, 0)

@@ -70,6 +70,21 @@ def test_a_source_model_at_other_norms_keeps_its_filters_and_all_else():
     np.testing.assert_array_equal(made["bn1"]["scale"], source["bn1"]["scale"])
 
 
+def test_a_first_layer_fitted_on_images_meets_the_others():
+    question = ask(stems=("patch-whitening",), bodies=("smooth",), rates=(1.0,))
+    (_, variant), params = question.variants, NoModels().params
+    images = np.random.default_rng(0).standard_normal((40, 16, 16, 3), np.float32)
+    assert variant.of_images == variant.settings["stem"]["images"]
+    made = jax.jit(lambda key, images: variant.make()(images)(key, params))(
+        jax.random.key(0), images
+    )
+    kernel = np.asarray(made["conv1"]["kernel"])
+    np.testing.assert_array_equal(kernel[..., 0], -kernel[..., 1])
+    for layer in small.layer_names(params):
+        scale = 12 if layer == "conv1" else 0.35
+        assert norm(made, layer) == pytest.approx(scale * norm(params, layer), rel=1e-5)
+
+
 def test_settings_tell_recipes_apart():
     variants = ask().variants
     seen = {(str(v.settings), v.training and v.training.learning_rate) for v in variants}

@@ -75,6 +75,21 @@ def test_pair_task_by_hand():
     assert {a.dtype for a in task if isinstance(a, np.ndarray)} == {np.dtype(np.int32)}
 
 
+def test_a_sample_of_a_task_is_even_over_its_classes_and_normalised():
+    dataset = small.make_dataset(train_per_class=9)
+    task = tasks.pair_task(dataset, (3, 1))
+    few = tasks.sample(dataset, task, 20, normalize=True)
+    own = dataset.train_images[task.train_index].astype(np.float64)
+    normal = (own / 255 - 0.5) / 0.25
+    rows = [
+        np.flatnonzero(np.isclose(normal, image, atol=1e-5).all((1, 2, 3))).item() for image in few
+    ]
+    assert sorted(rows) == rows
+    assert (np.bincount(task.train_labels[rows]) == 2).all()
+    every = tasks.sample(dataset, task, 1000, normalize=False)
+    np.testing.assert_allclose(every, own / 255, atol=1e-6)
+
+
 def test_whole_task_is_everything():
     dataset = tiny_dataset()
     task = tasks.whole_task(dataset)

@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 
 from experiments.cli.errors import UserError
-from experiments.data.tasks import check_pairs, pair_task
+from experiments.data.tasks import check_pairs, pair_task, sample
 from experiments.records import store, surroundings
 from experiments.runs import protocol, runner, source_checkpoints
 from experiments.runs.evaluation import Evaluation
 from experiments.runs.runner import Runner
 from experiments.runs.sources import SourceModels, Sources
 from experiments.runs.variants import Variant
+from experiments.study import starts
 from experiments.training import networks, unfinished
 from experiments.training.hyperparameters import Training
 from experiments.training.trainer import Trainer
-from jaxinit import initializers
+from jaxinit import catalogue, initializers
 from tests.experiments.small import make_dataset
 from tests.small import SmallNetwork
 
@@ -275,6 +276,28 @@ def test_variants_are_paired_and_seeds_differ(dataset, tmp_path):
     assert first["train_loss"] != second["train_loss"]
     same = make_runner(dataset, tmp_path / "again", settings, pairs=((0, 1),), seeds=2).run()
     assert curves(same) == got
+
+
+def test_a_start_of_images_is_given_those_of_its_own_task(dataset, tmp_path, monkeypatch):
+    settings, started = dataclasses.replace(SETTINGS, epochs=1), {}
+    real = Runner._start
+
+    def noting(self, trainer, run):
+        found = real(self, trainer, run)
+        started[run.pair] = np.asarray(found["params"]["conv1"]["kernel"])
+        return found
+
+    monkeypatch.setattr(Runner, "_start", noting)
+    whitening = starts.first_layer("patch_whitening")
+    evaluation = Evaluation(pairs=((0, 1), (2, 3)), seeds=1, output=str(tmp_path / "out"))
+    Runner("trial", [whitening], dataset, settings, evaluation).run()
+    for pair, kernel in started.items():
+        images = sample(dataset, pair_task(dataset, pair), 130, normalize=True)
+        own = catalogue.start("patch_whitening", layers=1, images=images)
+        key, params = protocol.run_keys(0, pair).initializer, {"conv1": {"kernel": kernel}}
+        made = np.asarray(own(key, params)["conv1"]["kernel"])
+        np.testing.assert_allclose(np.abs(kernel), np.abs(made), rtol=1e-3, atol=1e-4)
+    assert len(started) == 2
 
 
 def test_records_of_other_settings_are_refused_and_overwritten_only_when_told(dataset, tmp_path):
