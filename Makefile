@@ -41,7 +41,7 @@ test-wheel: $(STAMP)
 	    $$bin/pytest -n 2 --dist loadfile --pyargs tests jaxinit
 
 # Each with its own environment, made anew: the bounds of pyproject.toml taken as versions, and
-# whatever pip takes for the newest.
+# whatever pip takes for the newest. Compiled as users have it, not as tests/conftest.py chooses.
 test-oldest:
 	@$(call find,$(PYTHON_OLDEST),PYTHON_OLDEST,3.11)
 	rm -rf .venv-oldest && mkdir -p build
@@ -61,7 +61,7 @@ find = $(1) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(3)")' 
     { echo '$(1) is not there or not Python $(3): say make $(2)=/path/to/python' >&2; exit 2; }
 define test
 .venv-$(1)/bin/python -m pip list 2>/dev/null | grep -E '^(jax|jaxlib|flax|numpy|scipy|jaxtyping|optax) '
-.venv-$(1)/bin/pytest -n 2 --dist loadfile tests/jaxinit jaxinit $(QUICK)
+XLA_FLAGS= .venv-$(1)/bin/pytest -n 2 --dist loadfile tests/jaxinit jaxinit $(QUICK)
 endef
 
 bench: $(BENCH)

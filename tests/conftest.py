@@ -1,9 +1,22 @@
 """Every test runs under strict dtype and rank promotion, with shapes and types checked."""
 
 import os
+import subprocess
+import sys
 
 # Before JAX starts: a GPU would have other roundings.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Halves the time of compiling, most of which goes into how XLA writes fusions by default. Who sets
+# XLA_FLAGS, to nothing for instance, has it as users have it.
+if "XLA_FLAGS" not in os.environ:
+    flags = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1"
+    # A flag that XLA does not know, as another version may not, ends a process.
+    probe = subprocess.run(
+        [sys.executable, "-c", "import jax; jax.devices()"],
+        env={**os.environ, "XLA_FLAGS": flags},
+        capture_output=True,
+    )
+    os.environ["XLA_FLAGS"] = "" if probe.returncode else flags
 
 from jaxtyping import install_import_hook
 

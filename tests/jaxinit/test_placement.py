@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+FOUR_DEVICES = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
 PROGRAM = """
 import functools, sys
 import jax, jax.numpy as jnp, numpy as np, jaxinit
@@ -123,13 +124,13 @@ print("all found")
 
 
 def test_kernels_under_shard_map():
-    done = run(SHARD_MAP, XLA_FLAGS="--xla_force_host_platform_device_count=4")
+    done = run(SHARD_MAP, XLA_FLAGS=FOUR_DEVICES)
     assert done.stdout.strip() == "all found", done.stderr[-3000:]
 
 
 @pytest.mark.parametrize("mode", ["auto", "explicit"])
 def test_shardings_on_four_devices(mode):
-    done = run(PROGRAM, mode, XLA_FLAGS="--xla_force_host_platform_device_count=4")
+    done = run(PROGRAM, mode, XLA_FLAGS=FOUR_DEVICES)
     assert done.stdout.strip() == "all placed", done.stderr[-3000:]
 
 

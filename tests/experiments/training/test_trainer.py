@@ -222,7 +222,7 @@ print(json.dumps([c.values for c in curves]))
 
 
 def test_runs_spread_over_eight_devices_are_the_same_runs(trainer, dataset):
-    flags = "--xla_force_host_platform_device_count=8"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     command = [sys.executable, "-c", SPREAD]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
