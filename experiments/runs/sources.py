@@ -26,7 +26,7 @@ from experiments.data.kinds import KINDS
 from experiments.data.sets import Dataset
 from experiments.records import locks, store
 from experiments.records.run_record import RunRecord
-from experiments.runs import last_batches, protocol, runner, source_checkpoints
+from experiments.runs import last_batches, protocol, side_by_side, source_checkpoints
 from experiments.runs.evaluation import Evaluation
 from experiments.runs.protocol import PresetCount, Run
 from experiments.training import networks, unfinished
@@ -239,7 +239,9 @@ class SourceModels:
 
     def _work(self, pairs: Sequence[Pair]) -> float:
         each = [tasks.pair_task(self._dataset, pair) for pair in pairs]
-        return self._training.epochs * sum(runner.pixels(self._dataset, task) for task in each)
+        return self._training.epochs * sum(
+            side_by_side.pixels(self._dataset, task) for task in each
+        )
 
     def _is_done(self, pair: Pair) -> bool:
         # The record is written after the checkpoint, so it vouches for it.
@@ -282,7 +284,7 @@ class SourceModels:
         self, pairs: Sequence[Pair], planned: int, trainer: Trainer, progress: Progress
     ) -> None:
         task = tasks.pair_task(self._dataset, pairs[0])
-        groups, places = runner.groups_of_runs(pairs, planned, None, trainer, task)
+        groups, places = side_by_side.groups_of_runs(pairs, planned, None, trainer, task)
         busy: list[Pair] = []  # which other processes train
         for group in groups:
             busy += self._train_free(group, trainer, progress, places, wait=False)
@@ -320,7 +322,7 @@ class SourceModels:
         runs = [Run("source", pair, _SEED) for pair in group]
         name = f"{self.folder.name}-{tasks.task_name(group[0])}.npz"
         kept = self.folder / "unfinished" / name
-        curves, finals, seconds = runner.train_runs(
+        curves, finals, seconds = side_by_side.train_runs(
             trainer,
             runs,
             [tasks.pair_task(self._dataset, pair) for pair in group],
@@ -349,7 +351,7 @@ class SourceModels:
         checkpoint = self._checkpoint(run.pair)
         checksum = source_checkpoints.save_checkpoint(checkpoint, final, vouching)
         more = {"places": places, "checkpoint": checksum}
-        record = runner.make_record("pretrain", run, curve, self._settings, seconds, more)
+        record = side_by_side.make_record("pretrain", run, curve, self._settings, seconds, more)
         store.write(record, self.folder)
 
     def _start(self, trainer: Trainer, run: Run) -> Any:

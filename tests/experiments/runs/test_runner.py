@@ -12,7 +12,7 @@ import pytest
 from experiments.cli.errors import UserError
 from experiments.data.tasks import check_pairs, pair_task
 from experiments.records import store, surroundings
-from experiments.runs import protocol, runner, source_checkpoints
+from experiments.runs import protocol, side_by_side, source_checkpoints
 from experiments.runs.evaluation import Evaluation
 from experiments.runs.runner import Runner
 from experiments.runs.sources import SourceModels, Sources
@@ -47,7 +47,9 @@ def spoiled(key, params, *, network=None):
     return jax.tree.map(lambda leaf: leaf * jnp.nan, params)
 
 
-def make_runner(dataset, folder, settings=SETTINGS, variants=("random", "scaled"), **changed):
+def make_runner(
+    dataset, folder, settings=SETTINGS, variants=("random", "scaled"), name="trial", **changed
+):
     known = {
         name: Variant(name, name, lambda made=made: made, {"kind": name})
         for name, made in (
@@ -59,19 +61,19 @@ def make_runner(dataset, folder, settings=SETTINGS, variants=("random", "scaled"
     evaluation = Evaluation(
         **{"pairs": ((0, 1), (2, 3)), "seeds": 1, "output": str(folder / "out"), **changed}
     )
-    return Runner("trial", [known[v] for v in variants], dataset, settings, evaluation)
+    return Runner(name, [known[v] for v in variants], dataset, settings, evaluation)
 
 
 def note_training(monkeypatch):
     """Returns a list that every run goes into as it is trained."""
     trained = []
-    real = runner.train_runs
+    real = side_by_side.train_runs
 
     def noting(trainer, runs, *rest, **options):
         trained.extend(runs)
         return real(trainer, runs, *rest, **options)
 
-    monkeypatch.setattr(runner, "train_runs", noting)
+    monkeypatch.setattr(side_by_side, "train_runs", noting)
     return trained
 
 
@@ -113,9 +115,7 @@ def test_what_another_experiment_has_trained_is_taken_over(dataset, tmp_path, mo
     make_runner(dataset, tmp_path, variants=("random",), output=one).run()
     trained = note_training(monkeypatch)
     options = {"variants": ("scaled", "random"), "output": two}
-    other = make_runner(dataset, tmp_path, **options, take_over=True)
-    other.experiment = "another"
-    records = other.run()
+    records = make_runner(dataset, tmp_path, **options, take_over=True, name="another").run()
     assert {run.variant for run in trained} == {"scaled"}
     assert {record.experiment for record in records} == {"another"}
     assert curves(store.read_all(two)) == curves(records)
@@ -328,7 +328,7 @@ def test_pairs_that_the_data_lack_get_a_sentence(dataset):
 def test_sources_are_trained_once_and_reused(dataset, tmp_path, monkeypatch):
     settings = dataclasses.replace(SOURCES, models_dir=str(tmp_path))
     first = SourceModels(dataset, SETTINGS, settings).load()
-    monkeypatch.setattr(runner, "train_runs", None)  # nothing may be trained now
+    monkeypatch.setattr(side_by_side, "train_runs", None)  # nothing may be trained now
     again = SourceModels(dataset, SETTINGS, settings).load()
     assert [s.name for s in first] == [s.name for s in again]
     jax.tree.map(np.testing.assert_array_equal, first[0].load(), again[0].load())
