@@ -11,6 +11,7 @@ import jax
 import pytest
 
 from experiments.cli import interruption, processes
+from experiments.cli import start as begin
 
 ROOT = Path(__file__).parents[3]
 TINY = (
@@ -65,6 +66,17 @@ def test_a_notebooks_backend_and_no_home_do_not_stop_the_work(tmp_path):
     assert "Traceback" not in news
     assert "finished in" in said
     assert list((tmp_path / "output" / "clusters").glob("*.svg"))
+
+
+def test_without_a_folder_for_temporary_files_nothing_is_begun(monkeypatch, capsys):
+    def none():
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.gettempdir", none)
+    with pytest.raises(SystemExit) as caught:
+        begin._check_temporary()  # pyright: ignore[reportPrivateUsage]
+    assert caught.value.code == 2
+    assert "set TMPDIR to a folder that can be written to" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("how", ["imports", "trains", "is terminated"])

@@ -392,6 +392,19 @@ def test_an_archive_that_is_not_there_is_refused_where_it_is_not_needed_too(fold
     assert "there is no archive nothing: give the path" in capsys.readouterr().err
 
 
+def test_nothing_is_prepared_in_a_folder_called_like_a_home_that_is_not_there(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        sets.main(["--dataset", "cifar100"])
+    assert caught.value.code == 2
+    assert "there is no home folder for ~/tensorflow_datasets" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("options", [{"train_images_per_class": 10**7}, {"image_size": 4096}])
 def test_more_images_than_memory_are_refused(options, monkeypatch):
     monkeypatch.setattr("os.sysconf", lambda name: {"SC_PAGE_SIZE": 4096}.get(name, 2**21))
