@@ -68,18 +68,23 @@ class Recorded:
             self.settings_of(run.variant),
         )
 
-    def take_over(self, runs: Sequence[Run]) -> dict[Run, RunRecord | None]:
-        """Copies what was recorded under another name, or in a folder beside if that is asked."""
-        theirs = self.of_others()
-        taken: dict[Run, RunRecord | None] = {}
-        for run in runs:
+    def find_all(self, runs: Sequence[Run]) -> tuple[dict[Run, RunRecord | None], list[RunRecord]]:
+        """Finds the records of runs, and says which of them have yet to be copied here.
+
+        Those were recorded under another name, or in a folder beside if that is asked.
+        """
+        found = {run: self.find(run) for run in runs}
+        taken: list[RunRecord] = []
+        if self.evaluation.overwrite or None not in found.values():
+            return found, taken
+        theirs = store.by_identity(self.folder, beside=self.evaluation.take_over)
+        for run in (run for run, record in found.items() if record is None):
             record = theirs.get(self.identity(run))
             if record is not None and self._difference(run, record, surroundings.source()) is None:
-                taken[run] = dataclasses.replace(
-                    record, experiment=self.experiment, variant=run.variant
-                )
-        store.write_all([record for record in taken.values() if record], self.folder)
-        return taken
+                own = dataclasses.replace(record, experiment=self.experiment, variant=run.variant)
+                found[run] = own
+                taken.append(own)
+        return found, taken
 
     def settings_of(self, variant: str) -> dict[str, Any]:
         """What is recorded of all that decides a variant's numbers."""
@@ -92,10 +97,6 @@ class Recorded:
         if self.evaluation.protocol == "sequential":
             settings["pairs"] = [list(pair) for pair in self.evaluation.pairs]
         return settings
-
-    def of_others(self) -> dict[str, RunRecord]:
-        """What may be taken over, by its `identity`."""
-        return store.by_identity(self.folder, beside=self.evaluation.take_over)
 
     def _sources(self, variant: str) -> str | None:
         """Identifies the source models that a variant is made of; None where they are not there."""

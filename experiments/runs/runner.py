@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.cli import processes
 from experiments.cli.options import check
 from experiments.cli.progress import Progress, say
 from experiments.data.sets import Dataset
@@ -76,21 +77,21 @@ class Runner:
 
     def run(self) -> list[RunRecord]:
         """Trains what is not recorded yet; returns all records, in the order of the plan."""
-        evaluation = self.evaluation
         store.check_writable(self.folder)
-        runs = plan(tuple(self.variants), evaluation.tasks(), evaluation.seeds)
         # What is recorded is read first: a conflict must not cost hours of training.
-        found = {run: self._recorded.find(run) for run in runs}
-        if None in found.values() and not evaluation.overwrite:
-            found |= self._recorded.take_over([run for run in runs if found[run] is None])
-        self._records = {run: record for run, record in found.items() if record is not None}
-        chains = self._missing(found)
+        found, taken = self._recorded.find_all(self._plan())
+        store.write_all(taken, self.folder)
+        recorded = self._agreed(found)
+        for run in (run for run, is_there in recorded.items() if is_there):
+            if record := found[run] or self._recorded.find(run):
+                self._records[run] = record
+        chains = self._missing(recorded)
         waiting = sum(len(chain.runs) - chain.done for chain in chains)
         self._recorded.check_alike(self._records, is_waiting=bool(chains))
-        say(f"{self.experiment}: {len(runs) - waiting} runs recorded already, {waiting} to train")
+        say(f"{self.experiment}: {len(found) - waiting} runs recorded already, {waiting} to train")
         if chains:
             self._train_all(chains)
-        return [self._records[run] for run in runs]
+        return [self._records[run] for run in found]
 
     def work(self) -> dict[str, float]:
         """What is still to be trained here, recorded neither here nor where it is taken over from.
@@ -98,38 +99,40 @@ class Runner:
         Returns:
             For the identity of each such run, how many pixels it trains on.
         """
-        evaluation = self.evaluation
-        runs = plan(tuple(self.variants), evaluation.tasks(), evaluation.seeds)
-        found = {run: self._recorded.find(run) for run in runs}
-        theirs = {} if evaluation.overwrite else self._recorded.of_others()
-        waiting = {
+        found, _ = self._recorded.find_all(self._plan())
+        return {
             self._recorded.identity(run): self._pixels(run) * self._training(run.variant).epochs
-            for chain in self._missing(found)
+            for chain in self._missing(self._agreed(found))
             for run in chain.runs[chain.done :]
         }
-        return {name: pixels for name, pixels in waiting.items() if name not in theirs}
+
+    def _plan(self) -> tuple[Run, ...]:
+        return plan(tuple(self.variants), self.evaluation.tasks(), self.evaluation.seeds)
+
+    def _agreed(self, found: Mapping[Run, RunRecord | None]) -> dict[Run, bool]:
+        """Which runs the first process has found; another command may be recording some."""
+        there = processes.agreed([record is not None for record in found.values()])
+        return {run: bool(is_there) for run, is_there in zip(found, there, strict=True)}
 
     def _chains(self) -> list[Chain]:
         """Lists all that is planned."""
         evaluation = self.evaluation
         if evaluation.protocol == "fresh":
-            runs = plan(tuple(self.variants), evaluation.tasks(), evaluation.seeds)
-            return [Chain((run,)) for run in runs]
+            return [Chain((run,)) for run in self._plan()]
         return [
             Chain(tuple(Run(variant, pair, seed) for pair in evaluation.tasks()))
             for seed in range(evaluation.seeds)
             for variant in self.variants
         ]
 
-    def _missing(self, found: Mapping[Run, RunRecord | None]) -> list[Chain]:
+    def _missing(self, recorded: Mapping[Run, bool]) -> list[Chain]:
         """Lists what is not recorded whole, and how far each chain's network was kept."""
-        missing = []
-        for chain in self._chains():
-            recorded = [found[run] is not None for run in chain.runs]
-            if not all(recorded):
-                done = 0 if self.evaluation.overwrite else self._state(chain).number()
-                missing.append(chain._replace(done=done if all(recorded[:done]) else 0))
-        return missing
+        missing = [c for c in self._chains() if not all(recorded[run] for run in c.runs)]
+        kept = [0 if self.evaluation.overwrite else self._state(c).number() for c in missing]
+        return [
+            chain._replace(done=done if all(recorded[run] for run in chain.runs[:done]) else 0)
+            for chain, done in zip(missing, map(int, processes.agreed(kept)), strict=True)
+        ]
 
     def _state(self, chain: Chain) -> Unfinished:
         """Where a chain's network is kept between its runs."""

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxinit
-from experiments.cli import interruption
+from experiments.cli import interruption, processes
 from experiments.cli.errors import UserError
 from experiments.cli.options import Count, Epochs, Pair, PathText, Settings, check
 from experiments.cli.progress import Progress, say
@@ -229,7 +229,9 @@ class SourceModels:
         return {name: known for name, known in self._checksums.items() if known is not None}
 
     def _missing(self) -> list[Pair]:
-        return [pair for pair in self._pairs if self._overwrite or not self._is_done(pair)]
+        found = [not self._overwrite and self._is_done(pair) for pair in self._pairs]
+        agreed = processes.agreed(found)
+        return [pair for pair, is_done in zip(self._pairs, agreed, strict=True) if not is_done]
 
     def work(self) -> dict[str, float]:
         """For each model that is still to be trained, how many pixels it trains on."""

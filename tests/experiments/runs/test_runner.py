@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.cli import processes
 from experiments.cli.errors import UserError
 from experiments.data.tasks import check_pairs, pair_task
 from experiments.records import store, surroundings
@@ -220,11 +221,26 @@ def test_what_another_revision_recorded_is_mixed_only_when_told(dataset, tmp_pat
     run(pairs=((0, 1),))
     monkeypatch.setattr(surroundings, "source", lambda: "another")
     run(pairs=((0, 1),))  # nothing is to be trained
+    beside = {"output": str(tmp_path / "beside"), "take_over": True, "pairs": ((0, 1),)}
+    assert len(make_runner(dataset, tmp_path, variants=("random",), **beside).work()) == 1
     with pytest.raises(UserError, match=r"pair-0-1.* was recorded by revision .*--any-revision"):
         run()
     run(any_revision=True)
     with pytest.raises(UserError, match="was recorded by revision"):
         run()
+
+
+def test_what_is_to_be_trained_is_what_the_first_process_has_not_found(
+    dataset, tmp_path, monkeypatch
+):
+    """Between its look and another's a command that is not joined may have recorded some."""
+    models = SourceModels(dataset, SETTINGS, dataclasses.replace(SOURCES, models_dir=str(tmp_path)))
+    own = make_runner(dataset, tmp_path, variants=("random",))
+    assert len(own.work()) == 2
+    assert len(models.work()) == 1
+    monkeypatch.setattr(processes, "agreed", lambda numbers: [1.0] * len(numbers))
+    assert own.work() == {}
+    assert models.work() == {}
 
 
 def test_other_settings_of_jax_are_other_runs(dataset, tmp_path):
