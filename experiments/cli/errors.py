@@ -1,6 +1,7 @@
 """The one exception that means: the user can mend this."""
 
 import contextlib
+import io
 import sys
 from collections.abc import Iterator
 
@@ -27,10 +28,17 @@ def shown() -> bool:
 
 
 @contextlib.contextmanager
-def exit_status() -> Iterator[None]:
-    """Ends the program with status 2 and the sentence on stderr where a `UserError` is raised."""
+def exit_status(*, tables: bool = True) -> Iterator[None]:
+    """Ends the program with status 2 and the sentence on stderr where a `UserError` is raised.
+
+    Args:
+        tables: Whether tables will be printed, and not only where files are.
+    """
     try:
-        _check_printing()
+        if tables:
+            _check_printing()
+        elif isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a folder may be called anything
         yield
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

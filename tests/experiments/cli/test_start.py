@@ -1,5 +1,6 @@
 """Commands as processes: environments that are odd or wrong, Ctrl-C and SIGTERM."""
 
+import io
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from experiments.cli import interruption, processes
+from experiments.cli import errors, interruption, processes
 from experiments.cli import start as begin
 
 ROOT = Path(__file__).parents[3]
@@ -66,6 +67,16 @@ def test_a_notebooks_backend_and_no_home_do_not_stop_the_work(tmp_path):
     assert "Traceback" not in news
     assert "finished in" in said
     assert list((tmp_path / "output" / "clusters").glob("*.svg"))
+
+
+def test_only_tables_need_an_output_that_can_print_their_signs(monkeypatch):
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="ascii"))
+    with pytest.raises(SystemExit), errors.exit_status():
+        pass
+    with errors.exit_status(tables=False):
+        print("output/ü", flush=True)
+    assert printed.getvalue() == b"output/\\xfc\n"
 
 
 def test_without_a_folder_for_temporary_files_nothing_is_begun(monkeypatch, capsys):

@@ -382,7 +382,9 @@ def test_command_prepares_from_an_archive(tmp_path, small_kinds, capsys):
     files = archives.cifar100_files(archives.cifar100_rows(3, 0), archives.cifar100_rows(2, 1))
     archive = archives.write_tar(tmp_path / "a.tar.gz", files)
     sets.main(["--dataset", "cifar100", "--data-dir", str(tmp_path), "--archive", str(archive)])
-    assert "100 classes in 20 superclasses" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "100 classes in 20 superclasses" in said.out
+    assert f"{archive} has {archive.stat().st_size} bytes and the official cifar-100-b" in said.err
 
 
 def test_an_archive_that_is_not_there_is_refused_where_it_is_not_needed_too(folder, capsys):

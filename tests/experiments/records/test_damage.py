@@ -320,6 +320,13 @@ def test_who_writes_a_file_is_known_beyond_its_hosts_name_and_its_number(tmp_pat
     )
 
 
+def test_a_cache_that_a_killed_process_left_half_written_is_removed(tmp_path):
+    mine = whole_files.partial(tmp_path / "a")
+    mine.with_name(mine.name.replace(f"-{os.getpid()}-", f"-{2**22 + 1}-")).mkdir()
+    assert stored.write_cache(tmp_path / "b", arrays(), "0" * 12)
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
 def test_a_folder_that_another_process_removes_is_made_again(tmp_path, monkeypatch):
     target, make, left = tmp_path / "unfinished" / "state.npz", Path.mkdir, [3]
 
