@@ -79,6 +79,13 @@ def test_only_tables_need_an_output_that_can_print_their_signs(monkeypatch):
     assert printed.getvalue() == b"output/\\xfc\n"
 
 
+def test_a_path_that_nothing_else_says_a_sentence_about(capsys):
+    with pytest.raises(SystemExit) as caught, errors.exit_status():
+        Path("9" * 400).stat()
+    assert caught.value.code == 2
+    assert "9 cannot be used (File name too long): check the path" in capsys.readouterr().err
+
+
 def test_without_a_folder_for_temporary_files_nothing_is_begun(monkeypatch, capsys):
     def none():
         raise FileNotFoundError("No usable temporary directory found")
