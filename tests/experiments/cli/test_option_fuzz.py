@@ -11,7 +11,7 @@ import typing
 
 import pytest
 
-from experiments import paper, pretrain, report
+from experiments import evidence, paper, pretrain, report
 from experiments.cli import options
 from experiments.data import sets
 from experiments.runs.sources import SourceModels
@@ -110,7 +110,7 @@ def try_all(name, main, settings, small, capsys, made):
                 assert said.err.count("\n") == 1, (argv, said.err)
 
 
-@pytest.mark.parametrize("name", ["pretrain", "paper", "report", "data"])
+@pytest.mark.parametrize("name", ["pretrain", "paper", "report", "evidence", "data"])
 def test_other_commands_do_their_work_or_say_a_sentence(name, monkeypatch, capsys):
     made = []
 
@@ -127,6 +127,7 @@ def test_other_commands_do_their_work_or_say_a_sentence(name, monkeypatch, capsy
         "pretrain": (pretrain.main, pretrain.QUICK, SMALL),
         "paper": (paper.main, paper.PRESETS["quick"], ()),
         "report": (report.main, report.Report(), ()),
+        "evidence": (evidence.main, evidence.Evidence(), ()),
         "data": (sets.main, sets.Prepare(), SMALL),
     }[name]
     monkeypatch.setattr(paper, "plans", placed)
