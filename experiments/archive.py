@@ -24,7 +24,7 @@ class Archive(Settings):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Packs, and says what was written."""
-    with exit_status():
+    with exit_status(tables=False):
         asked = parse_one(Archive, argv, program="python -m experiments.archive", about=__doc__)
         for path in packing.pack(Path(asked.folder), Path(asked.destination)):
             print(path)

@@ -104,7 +104,7 @@ class Evidence(Settings):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Writes the tables and figures and says where."""
-    with exit_status():
+    with exit_status(tables=False):
         asked = parse_one(Evidence(), argv, program="python -m experiments.evidence", about=__doc__)
         for path in write(Path(asked.results), Path(asked.output or asked.results)):
             print(path)

@@ -22,7 +22,7 @@ from experiments.data import sets, tasks
 from experiments.data.sets import Dataset
 from experiments.records import files, former
 from experiments.reporting import charts, pictures
-from experiments.runs import protocol, runner
+from experiments.runs import protocol, side_by_side
 from experiments.runs.protocol import PresetCount, Run
 from experiments.runs.sources import Sources
 from experiments.study import conduct, presets
@@ -123,7 +123,7 @@ class Plan(NamedTuple):
     def _pixels(self) -> float:
         settings = self.settings
         task = tasks.task_of(self.dataset, settings.evaluation.tasks()[0])
-        return settings.training.epochs * runner.pixels(self.dataset, task)
+        return settings.training.epochs * side_by_side.pixels(self.dataset, task)
 
     def _measure(self, distance: str, progress: Progress) -> dict[str, Any]:
         """Trains one network; returns its slices before and after, and its clusters."""
@@ -136,7 +136,7 @@ class Plan(NamedTuple):
         start = functools.partial(initializers.run, variant.make(), network=trainer.layers)
         params = jax.jit(start)(keys.initializer, variables["params"])
         run, start = Run(variant.name, pair, _SEED), [{**variables, "params": params}]
-        _, (final,), _ = runner.train_runs(trainer, [run], [task], start, progress)
+        _, (final,), _ = side_by_side.train_runs(trainer, [run], [task], start, progress)
         bank = self.made_of.bank(distance, settings.clusters)
         shown = [trainer.layers.main[number - 1] for number in settings.shown]
         return {

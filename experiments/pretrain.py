@@ -42,7 +42,7 @@ PRESETS = {"quick": QUICK, "paper": PAPER}
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Trains the source models."""
-    with exit_status():
+    with exit_status(tables=False):
         settings = options.parse(
             PRESETS,
             argv,

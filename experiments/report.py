@@ -192,7 +192,7 @@ class Report(Settings):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Writes the report and says where."""
-    with exit_status():
+    with exit_status(tables=False):
         asked = parse_one(Report(), argv, program="python -m experiments.report", about=__doc__)
         results = Path(asked.results)
         for path in write(results, Path(asked.output) if asked.output else results / "report"):

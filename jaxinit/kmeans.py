@@ -9,7 +9,6 @@ the end are never looked at, so that points of several lengths, filled up, can s
 
 import functools
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
@@ -18,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int32, Num
 
-from jaxinit import checks, nearest_centers, point_blocks, seeding
+from jaxinit import checks, compilation, nearest_centers, point_blocks, seeding
 from jaxinit.signatures import PRNGKey
 
 # Of so many blocks the seeds are drawn; fewer would miss smaller clusters. Lloyd's steps go over
@@ -160,8 +159,7 @@ def compile_for(shapes: Iterable[tuple[int, int]], k: int, *, restarts: int = 1)
         )
         for shape in dict.fromkeys(shapes)
     ]
-    with ThreadPoolExecutor() as threads:
-        list(threads.map(lambda program: program.compile(), lowered))
+    compilation.compile_all(lowered)
 
 
 def assign(points: Points, centers: Centers) -> tuple[Int32[Array, " n"], Float[Array, " n"]]:

@@ -1,11 +1,13 @@
 """Files that are written whole or not at all, and how those that are damaged show it."""
 
 import contextlib
+import functools
 import os
 import re
 import shutil
 import socket
 import stat
+import time
 import tokenize
 import zipfile
 import zlib
@@ -26,14 +28,16 @@ DAMAGED = (
     zlib.error,
 )
 
-_HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
-_PARTIAL = re.compile(r"\..+\.([0-9a-f]{8})-([0-9]+)\.partial")
+_PARTIAL = re.compile(r"\..+\.([0-9a-f]{8})-([0-9]+)(?:-([0-9]+))?\.partial")
+_UNKNOWN = "0"  # time of a start
+_ABANDONED = 24 * 3600  # seconds after which what nobody can be asked about counts as left
 
 
 def partial(path: str | os.PathLike[str]) -> Path:
     """Where a file or folder lies until it is whole: beside it, hidden, in this process's name."""
     path = Path(path)
-    return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}.partial")
+    own = f"{_where()}-{os.getpid()}-{_started(os.getpid())}"
+    return path.with_name(f".{path.name}.{own}.partial")
 
 
 @contextlib.contextmanager
@@ -57,7 +61,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
 
 
 def clean(folder: str | os.PathLike[str]) -> None:
-    """Removes from a folder what processes of this machine left unfinished when they were killed.
+    """Removes from a folder what processes left unfinished when they were killed.
+
+    Of a process of this machine, since it started, and of this container, it is known whether it
+    has ended; what others left is removed once nothing has been written to it for a day.
 
     Args:
         folder: What it holds itself, not the folders in it; may be missing.
@@ -65,12 +72,40 @@ def clean(folder: str | os.PathLike[str]) -> None:
     with contextlib.suppress(OSError):
         for entry in list(os.scandir(folder)):
             named = _PARTIAL.fullmatch(entry.name)
-            if named is None or named[1] != _HOST or _is_alive(int(named[2])):
+            if named is None or _is_in_use(entry, *named.groups()):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path, ignore_errors=True)
             else:
                 os.unlink(entry.path)
+
+
+def _is_in_use(entry: os.DirEntry[str], where: str, process: str, started: str | None) -> bool:
+    if where != _where():
+        return time.time() - entry.stat(follow_symlinks=False).st_mtime < _ABANDONED
+    return _is_alive(int(process)) and _started(int(process)) in (started, _UNKNOWN)
+
+
+@functools.cache
+def _where() -> str:
+    """Eight digits of the host, of its start, and of the container: where a process has its number.
+
+    Containers may share a host's name, and a host's processes are numbered anew at each start.
+    """
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):  # only Linux says
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return f"{zlib.crc32(' '.join(parts).encode()):08x}"
+
+
+def _started(process: int) -> str:
+    """When a process was started, in ticks of its machine."""
+    try:
+        # After its name in parentheses, which may hold anything.
+        return Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[19].decode()
+    except (OSError, IndexError):
+        return _UNKNOWN
 
 
 def _is_alive(process: int) -> bool:

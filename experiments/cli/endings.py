@@ -41,11 +41,11 @@ def prepare() -> None:
     sys.stderr.flush()
     terminal = os.dup(2)
     sys.stderr = open(terminal, "w", buffering=1, encoding="utf-8")  # noqa: SIM115
-    log = tempfile.TemporaryFile()  # noqa: SIM115
-    os.dup2(log.fileno(), 2)
+    log = _open_log()
+    os.dup2(log, 2)
 
     def kept_back() -> str:
-        return os.pread(log.fileno(), 1 << 20, 0).decode(errors="replace")
+        return os.pread(log, 1 << 20, 0).decode(errors="replace")
 
     def aborted(_: int) -> None:
         """Runs in whichever thread aborts."""
@@ -72,9 +72,17 @@ def prepare() -> None:
     library = ctypes.CDLL(None)
     library.signal.restype = ctypes.c_void_p
     library.signal(int(signal.SIGABRT), handler)
-    _handlers.extend((handler, log))
+    _handlers.append(handler)
     sys.excepthook = raised
     atexit.register(left)
+
+
+def _open_log() -> int:
+    """A file that nobody else sees: in memory where the system has such, as a disk may be full."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("log")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 def _end(terminal: int, text: str, status: int) -> NoReturn:

@@ -1,8 +1,10 @@
 """The one exception that means: the user can mend this."""
 
 import contextlib
+import io
 import sys
 from collections.abc import Iterator
+from typing import NoReturn
 
 from experiments.cli import interruption
 
@@ -27,17 +29,39 @@ def shown() -> bool:
 
 
 @contextlib.contextmanager
-def exit_status() -> Iterator[None]:
-    """Ends the program with status 2 and the sentence on stderr where a `UserError` is raised."""
+def exit_status(*, tables: bool = True) -> Iterator[None]:
+    """Ends the program with status 2 and the sentence on stderr where a `UserError` is raised.
+
+    So it does where a file or folder cannot be used that nothing else says a sentence about.
+
+    Args:
+        tables: Whether tables will be printed, and not only where files are.
+    """
     try:
-        _check_printing()
+        if tables:
+            _check_printing()
+        elif isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a folder may be called anything
         yield
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        _shown.append(error)
-        sys.exit(2)
+        _end(error)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _end(
+            UserError(
+                f"{error.filename} cannot be used ({error.strerror}): check the path, and who may "
+                "read it and write there"
+            )
+        )
     finally:
         interruption.end_if_interrupted()
+
+
+def _end(error: UserError) -> NoReturn:
+    print(f"error: {error}", file=sys.stderr)
+    _shown.append(error)
+    sys.exit(2)
 
 
 def _check_printing() -> None:

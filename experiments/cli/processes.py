@@ -8,6 +8,7 @@ one has written all can read once `wait` returns.
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,14 @@ def wait(reason: str) -> None:
         multihost_utils.sync_global_devices(reason)
 
 
-def agreed(number: float) -> float:
-    """The first process's number."""
-    if jax.process_count() == 1:
-        return number
-    return float(multihost_utils.broadcast_one_to_all(np.float32(number)))
+def agreed(numbers: Sequence[float]) -> list[float]:
+    """The first process's numbers, of which all have as many.
+
+    What each finds in files may differ, where another command writes there at the same time.
+    """
+    if jax.process_count() == 1 or not numbers:
+        return list(numbers)
+    return multihost_utils.broadcast_one_to_all(np.asarray(numbers, np.float32)).tolist()
 
 
 def spread(tree: Any, sharding: Sharding) -> Any:

@@ -4,25 +4,22 @@ Nothing of it happens where the package is only imported: by a test, a notebook,
 """
 
 import os
-import signal
 import sys
+import tempfile
+from typing import NoReturn
 
 from experiments.cli import interruption
 
-_PARENT = "JAXINIT_COMMAND"  # the process that was started by hand
-
 
 def prepare() -> None:
-    """Prepares this process where it was started as `python -m experiments.…`, or by one that was.
+    """Prepares this process where it was started as `python -m experiments.…`.
 
     Ends it with status 2 and a sentence where an environment variable of JAX's is wrong.
     """
-    if os.environ.get(_PARENT) == str(os.getppid()):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # which its parent sees to
-    elif _is_command():
-        os.environ[_PARENT] = str(os.getpid())
+    if _is_command():
         interruption.prepare()
         os.environ["MPLBACKEND"] = "agg"  # files are drawn; a notebook's is for its own process
+        _check_temporary()
         _import_jax()
 
 
@@ -34,15 +31,26 @@ def _is_command() -> bool:
     return named.partition(".")[0] == "experiments"
 
 
+def _check_temporary() -> None:
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:  # which Matplotlib, for example, says in a traceback
+        _end("no folder for temporary files can be written to: free some space in /tmp, or set "
+             "TMPDIR to a folder that can be written to")  # fmt: skip
+
+
 def _import_jax() -> None:
     try:
         import jax  # noqa: F401
     except ValueError as error:  # it reads its variables now
         names = [name for name in os.environ if name.startswith("JAX_")]
         own = [name for name in names if name in str(error) or name.lower() in str(error)]
-        print(
-            f"error: JAX does not take the environment ({error}): correct or unset "
-            f"{', '.join(own or names)}",
-            file=sys.stderr,
+        _end(
+            f"JAX does not take the environment ({error}): correct or unset "
+            f"{', '.join(own or names)}"
         )
-        sys.exit(2)
+
+
+def _end(sentence: str) -> NoReturn:
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(2)

@@ -331,11 +331,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         if kind is not None and not stored.shards(kind, folder):
             from experiments.data import tfds_builders
 
+            _check_home(folder)
             archive = Path(asked.archive) if asked.archive else None
             tfds_builders.prepare(kind.tfds_name, folder, archive)
         if named.form == "tfds" and tfds_sets.version(named.name, folder) is None:
+            _check_home(folder)
             tfds_sets.prepare(named.name, folder)
         print(describe(_load_as_asked(asked), _place(named, folder)))
+
+
+def _check_home(folder: Path) -> None:
+    check(
+        not str(folder).startswith("~"),
+        f"there is no home folder for {folder}: say with --data-dir where to prepare data",
+    )
 
 
 def _place(named: Named, folder: Path) -> str:

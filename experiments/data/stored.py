@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from experiments.cli.processes import own_cache
 from experiments.data.kinds import KINDS, Kind
 from experiments.data.moments import channel_moments
 from experiments.records import checksums
+from jaxinit import whole_files
 
 _PER_SUPERCLASS = 5
 _LARGEST = 2**24  # bytes of a features.json
@@ -286,19 +286,22 @@ def _checksum(place: Path, arrays: Arrays, identity: str) -> str:
 
 
 def write_cache(place: Path, arrays: Arrays, identity: str) -> bool:
-    """Writes the cache, whole or not at all; a full disk only costs the next start time."""
-    partial = None
+    """Writes the cache, whole or not at all; a full disk only costs the next start time.
+
+    What killed processes left half written beside it is removed.
+    """
+    partial = whole_files.partial(place)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=place.parent))
+        whole_files.clean(place.parent)
+        partial.mkdir()
         for name, array in zip(Arrays._fields, arrays, strict=True):
             np.save(partial / f"{name}.npy", array, allow_pickle=False)
         (partial / "fingerprint").write_text(f"{identity}\n{_checksum(place, arrays, identity)}\n")
         shutil.rmtree(place, ignore_errors=True)
         partial.rename(place)
     except OSError:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
         return False
     return True
 

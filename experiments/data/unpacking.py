@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from experiments.cli.progress import say
+
 _MOST_BYTES = 2 * 2**30  # of what is unpacked: Tiny ImageNet has a quarter of it
 _MOST_FILES = 200_000  # Tiny ImageNet has 120,609
 
@@ -41,7 +43,7 @@ class Archive(NamedTuple):
 def unpack(file: Path, folder: Path, official: Archive) -> None:
     """Unpacks an archive, which must be the official one where it is of its size.
 
-    One of another size is taken as it is, as smaller copies are in use.
+    One of another size is taken as it is, as smaller copies are in use, which is said.
 
     Args:
         file: A .zip, or any tar file.
@@ -52,8 +54,13 @@ def unpack(file: Path, folder: Path, official: Archive) -> None:
         ValueError: It is damaged, or too large.
         OSError: It cannot be read, or the folder not be written to.
     """
-    if file.stat().st_size == official.size:
+    if (size := file.stat().st_size) == official.size:
         _check(file, official)
+    else:
+        say(
+            f"{file} has {size} bytes and the official {official.name} {official.size}: it is "
+            "taken as it is, as a copy that nobody has checked"
+        )
     if zipfile.is_zipfile(file):
         _unpack_zip(file, folder)
     elif tarfile.is_tarfile(file):

@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from experiments.cli import processes
 from experiments.cli.errors import UserError, first_line
@@ -22,6 +22,7 @@ from jaxinit import whole_files
 
 SCHEMA_VERSION = 2
 _CHECKED = 2  # the first version that names its checksum
+_TRIES = 10  # of making a folder
 _LARGEST = 2**30  # bytes of a text that is read
 
 
@@ -64,12 +65,20 @@ def write_bytes(content: bytes | memoryview, target: Path) -> Path:
     """
     if not processes.is_first():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with whole_files.replacing(target) as temporary, open(temporary, "wb") as file:
+    with whole_files.replacing(target) as temporary, _opened(temporary, target.parent) as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
     return target
+
+
+def _opened(file: str, folder: Path) -> BinaryIO:
+    """Opens a new file in a folder, which another process may remove as long as it is empty."""
+    for _ in range(_TRIES):
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            return open(file, "wb")
+    return open(file, "wb")
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ def held(target: Path, *, wait: bool = True) -> Iterator[bool]:
     lock = target.with_name(f".{target.name}.lock")
     descriptor = _take(lock, wait=wait) if processes.is_first() else None
     try:
-        yield bool(processes.agreed(float(descriptor is not None)))
+        yield any(processes.agreed([descriptor is not None]))
     finally:
         if descriptor is not None:
             with contextlib.suppress(OSError):

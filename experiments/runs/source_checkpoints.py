@@ -46,7 +46,7 @@ def save_checkpoint(folder: Path, variables: Any, vouching: Path | None = None) 
             if processes.is_first():
                 shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir(parents=True)
-                _reserve(partial, sum(leaf.nbytes for leaf in jax.tree.leaves(variables)))
+                _reserve(partial, _size(variables))
             processes.wait("the checkpoint can be written")
             _save(partial.absolute() / "model", variables)
             if processes.is_first():
@@ -69,11 +69,16 @@ def save_checkpoint(folder: Path, variables: Any, vouching: Path | None = None) 
     return _checksum(variables)
 
 
+def _size(tree: Any) -> int:
+    """Bytes of a checkpoint of a tree of arrays, or of their shapes."""
+    return _MORE + sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
 def _reserve(folder: Path, size: int) -> None:
     """Makes sure that so many bytes can be written. Raises OSError, which says more than Orbax."""
     with tempfile.TemporaryFile(dir=folder) as file:
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size + _MORE)
+            os.posix_fallocate(file.fileno(), 0, size)
 
 
 def check_room(folder: Path, template: Any, count: int) -> None:
@@ -87,7 +92,7 @@ def check_room(folder: Path, template: Any, count: int) -> None:
     Raises:
         UserError: They cannot.
     """
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(template)) + _MORE
+    size = _size(template)
     with files.writing_to(folder):
         if (free := shutil.disk_usage(folder).free) < count * size:
             raise UserError(
@@ -95,7 +100,7 @@ def check_room(folder: Path, template: Any, count: int) -> None:
                 f"{free / 1e6:.0f} MB are free: free some space, or choose another --models-dir"
             )
         if processes.is_first():
-            _reserve(folder, size - _MORE)
+            _reserve(folder, size)
 
 
 def _save(folder: Path, variables: Any) -> None:

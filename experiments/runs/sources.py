@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxinit
-from experiments.cli import interruption
+from experiments.cli import interruption, processes
 from experiments.cli.errors import UserError
 from experiments.cli.options import Count, Epochs, Pair, PathText, Settings, check
 from experiments.cli.progress import Progress, say
@@ -26,7 +26,7 @@ from experiments.data.kinds import KINDS
 from experiments.data.sets import Dataset
 from experiments.records import locks, store
 from experiments.records.run_record import RunRecord
-from experiments.runs import last_batches, protocol, runner, source_checkpoints
+from experiments.runs import last_batches, protocol, side_by_side, source_checkpoints
 from experiments.runs.evaluation import Evaluation
 from experiments.runs.protocol import PresetCount, Run
 from experiments.training import networks, unfinished
@@ -229,7 +229,9 @@ class SourceModels:
         return {name: known for name, known in self._checksums.items() if known is not None}
 
     def _missing(self) -> list[Pair]:
-        return [pair for pair in self._pairs if self._overwrite or not self._is_done(pair)]
+        found = [not self._overwrite and self._is_done(pair) for pair in self._pairs]
+        agreed = processes.agreed(found)
+        return [pair for pair, is_done in zip(self._pairs, agreed, strict=True) if not is_done]
 
     def work(self) -> dict[str, float]:
         """For each model that is still to be trained, how many pixels it trains on."""
@@ -239,7 +241,9 @@ class SourceModels:
 
     def _work(self, pairs: Sequence[Pair]) -> float:
         each = [tasks.pair_task(self._dataset, pair) for pair in pairs]
-        return self._training.epochs * sum(runner.pixels(self._dataset, task) for task in each)
+        return self._training.epochs * sum(
+            side_by_side.pixels(self._dataset, task) for task in each
+        )
 
     def _is_done(self, pair: Pair) -> bool:
         # The record is written after the checkpoint, so it vouches for it.
@@ -282,7 +286,7 @@ class SourceModels:
         self, pairs: Sequence[Pair], planned: int, trainer: Trainer, progress: Progress
     ) -> None:
         task = tasks.pair_task(self._dataset, pairs[0])
-        groups, places = runner.groups_of_runs(pairs, planned, None, trainer, task)
+        groups, places = side_by_side.groups_of_runs(pairs, planned, None, trainer, task)
         busy: list[Pair] = []  # which other processes train
         for group in groups:
             busy += self._train_free(group, trainer, progress, places, wait=False)
@@ -320,7 +324,7 @@ class SourceModels:
         runs = [Run("source", pair, _SEED) for pair in group]
         name = f"{self.folder.name}-{tasks.task_name(group[0])}.npz"
         kept = self.folder / "unfinished" / name
-        curves, finals, seconds = runner.train_runs(
+        curves, finals, seconds = side_by_side.train_runs(
             trainer,
             runs,
             [tasks.pair_task(self._dataset, pair) for pair in group],
@@ -349,7 +353,7 @@ class SourceModels:
         checkpoint = self._checkpoint(run.pair)
         checksum = source_checkpoints.save_checkpoint(checkpoint, final, vouching)
         more = {"places": places, "checkpoint": checksum}
-        record = runner.make_record("pretrain", run, curve, self._settings, seconds, more)
+        record = side_by_side.make_record("pretrain", run, curve, self._settings, seconds, more)
         store.write(record, self.folder)
 
     def _start(self, trainer: Trainer, run: Run) -> Any:

@@ -77,7 +77,7 @@ class BankCache:
         wanted = {**asked, "members": kept_members}
         is_kept = self._kept(file, names, wanted) is not None
         # As the first process has found it: another command may have made it just now.
-        if processes.agreed(float(is_kept)) and (kept := self._kept(file, names, wanted)):
+        if any(processes.agreed([is_kept])) and (kept := self._kept(file, names, wanted)):
             return kept
         params = [source.stored_params() for source in self.sources()[:models]]
         with locks.held(file):

@@ -1,12 +1,15 @@
 """Batches of images in the order of a run, read ahead by worker processes, through Grain."""
 
+import contextlib
 import functools
+import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from multiprocessing import resource_tracker
 from typing import Any, NamedTuple
 
 import jax
@@ -155,6 +158,9 @@ def read_ahead(batches: Batches, workers: int, first: int = 0) -> Generator[Batc
     options = grain.MultiprocessingOptions(num_workers=workers)
     iterator: Any = iter(reading.mp_prefetch(options, worker_init_fn=_prepare))
     try:
+        with _beginning():
+            begun = list(itertools.islice(iterator, 1))
+        yield from begun
         yield from iterator
     except UserError as error:
         raise UserError(*error.args) from None
@@ -168,10 +174,30 @@ def read_ahead(batches: Batches, workers: int, first: int = 0) -> Generator[Batc
         iterator.close()
 
 
+@contextlib.contextmanager
+def _beginning() -> Iterator[None]:
+    """Leaves Ctrl-C to this process, from the first moment of the processes that begin in here.
+
+    What cleans up after them in the end does so in silence.
+    """
+    terminal, silent = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(silent, 2)
+        resource_tracker.ensure_running()  # which unblocks signals, too
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        os.close(silent)
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which they inherit
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
 def _prepare(number: int, count: int) -> None:
-    """What a worker does first: leaves accelerators and Ctrl-C to its parent, and ends with it."""
+    """What a worker does first: leaves accelerators to its parent, and ends with it."""
     del number, count
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     jax.config.update("jax_platforms", "cpu")
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -9,6 +9,7 @@ from flax import linen
 from jaxtyping import Array
 
 import jaxinit
+from experiments.cli.errors import UserError, first_line
 from experiments.cli.options import check
 from experiments.training.hyperparameters import Training
 from jaxinit.layers import Network
@@ -46,10 +47,19 @@ def shapes(network: Any, size: tuple[int, ...]) -> tuple[Any, Any]:
     Args:
         network: As for `trace`.
         size: As for `trace`.
+
+    Raises:
+        UserError: The network does not take images of this size.
     """
     images = jax.ShapeDtypeStruct((1, *size, 3)[:4], jnp.float32)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    return key, jax.eval_shape(lambda key, x: network.init(key, x, train=False), key, images)
+    try:
+        return key, jax.eval_shape(lambda key, x: network.init(key, x, train=False), key, images)
+    except ValueError as error:
+        raise UserError(
+            f"the network does not take these images ({first_line(error)}): choose another "
+            "--network or --image-size"
+        ) from error
 
 
 @functools.cache

@@ -1,8 +1,7 @@
 """The compiled functions that trainers share."""
 
 import functools
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from experiments.training import streamed
 from experiments.training.epoch import Epoch, State, init_state
 from experiments.training.hyperparameters import Training
+from jaxinit.compilation import compile_all as compile_all
 
 
 def jit_once(function: Callable[..., Any]) -> Any:
@@ -20,12 +20,6 @@ def jit_once(function: Callable[..., Any]) -> Any:
     cpu = jax.default_backend() == "cpu"
     options: Any = {"xla_backend_optimization_level": 1} if cpu else None
     return jax.jit(function, compiler_options=options)
-
-
-def compile_all(lowered: Iterable[jax.stages.Lowered]) -> None:
-    """Compiles programs side by side, so that calling them finds them compiled."""
-    with ThreadPoolExecutor() as threads:
-        list(threads.map(lambda program: program.compile(), lowered))
 
 
 class Programs(NamedTuple):

@@ -148,7 +148,7 @@ class Trainer:
         needed = None if free is None else self._bytes_per_run(task)
         if free is None or needed is None:
             return None
-        return max(1, int(processes.agreed(free / needed))) * self.devices
+        return max(1, int(processes.agreed([free / needed])[0])) * self.devices
 
     def _bytes_per_run(self, task: Task) -> float | None:
         key = jax.random.key(0)

@@ -4,9 +4,12 @@
 what is odd or damaged.
 """
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import pytest
 
 from experiments.records import store
 from jaxinit import banks
+from tests.experiments.small import save_folder
 
 KILLS = int(os.environ.get("JAXINIT_KILLS", "1"))
 ROOT = Path(__file__).parents[2]
@@ -25,14 +29,15 @@ OPTIONS = (
 )  # fmt: skip
 
 
-def start(folder):
+def start(folder, options=OPTIONS, **how):
     places = ("--output", str(folder / "clusters"), "--models-dir", str(folder / "sources"))
     return subprocess.Popen(
-        [sys.executable, "-m", "experiments.clusters", *OPTIONS, *places],
+        [sys.executable, "-m", "experiments.clusters", *options, *places],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        **how,
     )
 
 
@@ -113,3 +118,49 @@ def test_a_full_disk_ends_a_command_in_a_sentence(whole, tmp_path):
             assert made(disk) == numbers
         finally:
             subprocess.run(["umount", "-l", str(disk)], check=False)
+
+
+def of_session(leader):
+    """The processes that a command and its children have begun, as long as they are not over."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, *_, session = file.read_text().rpartition(")")[2].split()[:4]
+            found += [file] if int(session) == leader and state != "Z" else []
+    return found
+
+
+@pytest.mark.skipif(KILLS < 5, reason="only by hand")
+def test_an_interruption_leaves_one_line_and_no_worker(tmp_path):
+    """At any moment of reading images in processes, of one process or of its whole terminal."""
+    images = save_folder(tmp_path / "images", classes=20, per_class=12)
+    options = ["--dataset", str(images), "--stream", "always", "--network", "resnet20"]
+    options += ["--epochs", "100000", "--source-epochs", "1", "--sources", "1", "--clusters", "2"]
+    options += ["--batch-size", "20", "--pairs", "2-3", "--group-classes", "5"]
+    rng = np.random.default_rng(KILLS)
+    for _ in range(KILLS // 5):
+        process = start(tmp_path, options, start_new_session=True)
+        while len(of_session(process.pid)) < 3:
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(rng.uniform(0, 5))
+        number = rng.choice([signal.SIGINT, signal.SIGTERM])
+        (os.killpg if rng.random() < 0.7 else os.kill)(process.pid, number)
+        _, news = process.communicate(timeout=30)
+        assert process.returncode == 128 + number, news
+        assert "same command" in news.splitlines()[-1], news
+        assert "Traceback" not in news
+        time.sleep(1)
+        assert of_session(process.pid) == []
+
+
+@pytest.mark.skipif(KILLS < 5 or os.getuid() != 0, reason="only by hand, and as root")
+def test_a_user_without_a_name_and_a_home_can_work(whole):
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        variables = {name: value for name, value in os.environ.items() if name != "HOME"}
+        variables["JAX_COMPILATION_CACHE_DIR"] = ""
+        process = start(Path(folder), user=2**20, group=2**20, extra_groups=[], env=variables)
+        _, news = process.communicate(timeout=600)
+        assert process.returncode == 0, news
+        assert made(Path(folder)) == whole[0]

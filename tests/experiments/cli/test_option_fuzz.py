@@ -1,6 +1,6 @@
-"""Options at random, of each question's own types: a plan, or one sentence and status 2.
+"""Options at random, of each command's own types: a plan, or one sentence and status 2.
 
-`JAXINIT_FUZZ` says how many command lines each question gets; a few where it is not set.
+`JAXINIT_FUZZ` says how many command lines each command gets; a few where it is not set.
 """
 
 import dataclasses
@@ -11,7 +11,10 @@ import typing
 
 import pytest
 
+from experiments import evidence, paper, pretrain, report
 from experiments.cli import options
+from experiments.data import sets
+from experiments.runs.sources import SourceModels
 from experiments.study import entry
 
 COUNT = int(os.environ.get("JAXINIT_FUZZ", "6"))
@@ -82,14 +85,19 @@ def test_a_plan_or_a_sentence(one, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr("experiments.cli.processes.setup_jax", lambda: None)
     asked = dataclasses.replace(one, plan=planned)
-    fields = list(leaves(one.presets["quick"]))
+    try_all(one.name, asked.main, one.presets["quick"], SMALL, capsys, made)
+
+
+def try_all(name, main, settings, small, capsys, made):
+    """Gives a command odd options; `made` is filled where it has nothing to complain of."""
+    fields = list(leaves(settings))
     for number in range(COUNT):
-        rng = random.Random(f"{one.name} {number}")
-        chosen = rng.sample(fields, rng.randrange(1, 4))
-        argv = [*SMALL, *(word for own in chosen for word in argument(rng, *own))]
+        rng = random.Random(f"{name} {number}")
+        chosen = rng.sample(fields, min(len(fields), rng.randrange(1, 4)))
+        argv = [*small, *(word for own in chosen for word in argument(rng, *own))]
         made.clear()
         try:
-            asked.main(argv)
+            main(argv)
             status = 0
         except SystemExit as stop:
             status = stop.code
@@ -100,6 +108,34 @@ def test_a_plan_or_a_sentence(one, tmp_path, monkeypatch, capsys):
             assert said.err.strip(), argv
             if said.err.startswith("error: "):
                 assert said.err.count("\n") == 1, (argv, said.err)
+
+
+@pytest.mark.parametrize("name", ["pretrain", "paper", "report", "evidence", "data"])
+def test_other_commands_do_their_work_or_say_a_sentence(name, monkeypatch, capsys):
+    made = []
+
+    def stop(*_, **__):
+        made.append(True)
+        return []
+
+    def placed(settings, progress):
+        made.extend(paper._placed(one, settings) for one in entry.entries())  # pyright: ignore[reportPrivateUsage]
+        return []
+
+    monkeypatch.setattr("experiments.cli.processes.setup_jax", lambda: None)
+    main, settings, small = {
+        "pretrain": (pretrain.main, pretrain.QUICK, SMALL),
+        "paper": (paper.main, paper.PRESETS["quick"], ()),
+        "report": (report.main, report.Report(), ()),
+        "evidence": (evidence.main, evidence.Evidence(), ()),
+        "data": (sets.main, sets.Prepare(), SMALL),
+    }[name]
+    monkeypatch.setattr(paper, "plans", placed)
+    if name == "paper":  # of which nothing is recorded to report
+        monkeypatch.setattr(report, "write", stop)
+    monkeypatch.setattr(SourceModels, "load", lambda self: stop(self.check_writable()))
+    monkeypatch.setattr(sets, "describe", stop)
+    try_all(name, main, settings, small, capsys, made)
 
 
 def test_every_type_is_asked_for():

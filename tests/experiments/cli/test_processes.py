@@ -205,7 +205,7 @@ def test_the_others_end_in_a_sentence_where_one_has_ended(how, meeting, who):
 def test_alone_nothing_is_waited_for():
     processes.wait("nothing")
     assert processes.is_first()
-    assert processes.agreed(2.5) == 2.5
+    assert processes.agreed([2.5]) == [2.5]
 
 
 def test_processes_that_cannot_be_joined_get_a_sentence(monkeypatch):

@@ -1,5 +1,6 @@
 """Commands as processes: environments that are odd or wrong, Ctrl-C and SIGTERM."""
 
+import io
 import os
 import signal
 import subprocess
@@ -10,7 +11,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from experiments.cli import interruption, processes
+from experiments.cli import errors, interruption, processes
+from experiments.cli import start as begin
 
 ROOT = Path(__file__).parents[3]
 TINY = (
@@ -65,6 +67,34 @@ def test_a_notebooks_backend_and_no_home_do_not_stop_the_work(tmp_path):
     assert "Traceback" not in news
     assert "finished in" in said
     assert list((tmp_path / "output" / "clusters").glob("*.svg"))
+
+
+def test_only_tables_need_an_output_that_can_print_their_signs(monkeypatch):
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="ascii"))
+    with pytest.raises(SystemExit), errors.exit_status():
+        pass
+    with errors.exit_status(tables=False):
+        print("output/ü", flush=True)
+    assert printed.getvalue() == b"output/\\xfc\n"
+
+
+def test_a_path_that_nothing_else_says_a_sentence_about(capsys):
+    with pytest.raises(SystemExit) as caught, errors.exit_status():
+        Path("9" * 400).stat()
+    assert caught.value.code == 2
+    assert "9 cannot be used (File name too long): check the path" in capsys.readouterr().err
+
+
+def test_without_a_folder_for_temporary_files_nothing_is_begun(monkeypatch, capsys):
+    def none():
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.gettempdir", none)
+    with pytest.raises(SystemExit) as caught:
+        begin._check_temporary()  # pyright: ignore[reportPrivateUsage]
+    assert caught.value.code == 2
+    assert "set TMPDIR to a folder that can be written to" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("how", ["imports", "trains", "is terminated"])

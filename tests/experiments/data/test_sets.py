@@ -397,7 +397,9 @@ def test_command_prepares_from_an_archive(tmp_path, small_kinds, capsys):
     files = archives.cifar100_files(archives.cifar100_rows(3, 0), archives.cifar100_rows(2, 1))
     archive = archives.write_tar(tmp_path / "a.tar.gz", files)
     sets.main(["--dataset", "cifar100", "--data-dir", str(tmp_path), "--archive", str(archive)])
-    assert "100 classes in 20 superclasses" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "100 classes in 20 superclasses" in said.out
+    assert f"{archive} has {archive.stat().st_size} bytes and the official cifar-100-b" in said.err
 
 
 def test_an_archive_that_is_not_there_is_refused_where_it_is_not_needed_too(folder, capsys):
@@ -405,6 +407,19 @@ def test_an_archive_that_is_not_there_is_refused_where_it_is_not_needed_too(fold
         sets.main(["--dataset", "cifar100", "--data-dir", str(folder), "--archive", "nothing"])
     assert caught.value.code == 2
     assert "there is no archive nothing: give the path" in capsys.readouterr().err
+
+
+def test_nothing_is_prepared_in_a_folder_called_like_a_home_that_is_not_there(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        sets.main(["--dataset", "cifar100"])
+    assert caught.value.code == 2
+    assert "there is no home folder for ~/tensorflow_datasets" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("options", [{"train_images_per_class": 10**7}, {"image_size": 4096}])

@@ -5,9 +5,13 @@ import hashlib
 import os
 import resource
 import shutil
+import socket
 import stat
 import subprocess
 import sys
+import time
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -288,6 +292,52 @@ os.kill(os.getpid(), 9)
         file.write_text("")
     store.check_writable(tmp_path, "banks")
     assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == sorted(others)
+
+
+def test_who_writes_a_file_is_known_beyond_its_hosts_name_and_its_number(tmp_path):
+    """Containers share host names, numbers are given again, and machines are started anew."""
+    *front, number, began, _ = whole_files.partial(tmp_path / "a").name.replace("-", ".").split(".")
+    assert int(number) == os.getpid()
+    assert began == Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+    here = ".".join(front)
+    other = f".a.{zlib.crc32(socket.gethostname().encode()):08x}"  # the same name elsewhere
+    names = {
+        f"{here}-{number}-{began}": True,
+        f"{here}-{number}-1": False,
+        f"{here}-1-{10**12}": False,
+        f"{other}-{2**22}-1": True,
+        f"{other}-{2**22}": True,
+        f"{other}-{number}-2": False,
+    }
+    files = {tmp_path / f"{name}.partial": stays for name, stays in names.items()}
+    for file in files:
+        file.write_text("")
+    yesterday = time.time() - 90_000
+    os.utime(list(files)[-1], (yesterday, yesterday))
+    whole_files.clean(tmp_path)
+    assert [file for file, stays in files.items() if stays] == sorted(
+        tmp_path.iterdir(), key=list(files).index
+    )
+
+
+def test_a_cache_that_a_killed_process_left_half_written_is_removed(tmp_path):
+    mine = whole_files.partial(tmp_path / "a")
+    mine.with_name(mine.name.replace(f"-{os.getpid()}-", f"-{2**22 + 1}-")).mkdir()
+    assert stored.write_cache(tmp_path / "b", arrays(), "0" * 12)
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_a_folder_that_another_process_removes_is_made_again(tmp_path, monkeypatch):
+    target, make, left = tmp_path / "unfinished" / "state.npz", Path.mkdir, [3]
+
+    def removed(folder, **options):
+        make(folder, **options)
+        left[0] -= 1
+        if left[0] >= 0:
+            folder.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", removed)
+    assert files.write_bytes(b"x", target).read_bytes() == b"x"
 
 
 def test_saving_keeps_links_and_modes(tmp_path):

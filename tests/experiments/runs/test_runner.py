@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.cli import processes
 from experiments.cli.errors import UserError
 from experiments.data.tasks import check_pairs, pair_task, sample
 from experiments.records import store, surroundings
-from experiments.runs import protocol, runner, source_checkpoints
+from experiments.runs import protocol, side_by_side, source_checkpoints
 from experiments.runs.evaluation import Evaluation
 from experiments.runs.runner import Runner
 from experiments.runs.sources import SourceModels, Sources
@@ -48,7 +49,9 @@ def spoiled(key, params, *, network=None):
     return jax.tree.map(lambda leaf: leaf * jnp.nan, params)
 
 
-def make_runner(dataset, folder, settings=SETTINGS, variants=("random", "scaled"), **changed):
+def make_runner(
+    dataset, folder, settings=SETTINGS, variants=("random", "scaled"), name="trial", **changed
+):
     known = {
         name: Variant(name, name, lambda made=made: made, {"kind": name})
         for name, made in (
@@ -60,19 +63,19 @@ def make_runner(dataset, folder, settings=SETTINGS, variants=("random", "scaled"
     evaluation = Evaluation(
         **{"pairs": ((0, 1), (2, 3)), "seeds": 1, "output": str(folder / "out"), **changed}
     )
-    return Runner("trial", [known[v] for v in variants], dataset, settings, evaluation)
+    return Runner(name, [known[v] for v in variants], dataset, settings, evaluation)
 
 
 def note_training(monkeypatch):
     """Returns a list that every run goes into as it is trained."""
     trained = []
-    real = runner.train_runs
+    real = side_by_side.train_runs
 
     def noting(trainer, runs, *rest, **options):
         trained.extend(runs)
         return real(trainer, runs, *rest, **options)
 
-    monkeypatch.setattr(runner, "train_runs", noting)
+    monkeypatch.setattr(side_by_side, "train_runs", noting)
     return trained
 
 
@@ -114,9 +117,7 @@ def test_what_another_experiment_has_trained_is_taken_over(dataset, tmp_path, mo
     make_runner(dataset, tmp_path, variants=("random",), output=one).run()
     trained = note_training(monkeypatch)
     options = {"variants": ("scaled", "random"), "output": two}
-    other = make_runner(dataset, tmp_path, **options, take_over=True)
-    other.experiment = "another"
-    records = other.run()
+    records = make_runner(dataset, tmp_path, **options, take_over=True, name="another").run()
     assert {run.variant for run in trained} == {"scaled"}
     assert {record.experiment for record in records} == {"another"}
     assert curves(store.read_all(two)) == curves(records)
@@ -221,11 +222,26 @@ def test_what_another_revision_recorded_is_mixed_only_when_told(dataset, tmp_pat
     run(pairs=((0, 1),))
     monkeypatch.setattr(surroundings, "source", lambda: "another")
     run(pairs=((0, 1),))  # nothing is to be trained
+    beside = {"output": str(tmp_path / "beside"), "take_over": True, "pairs": ((0, 1),)}
+    assert len(make_runner(dataset, tmp_path, variants=("random",), **beside).work()) == 1
     with pytest.raises(UserError, match=r"pair-0-1.* was recorded by revision .*--any-revision"):
         run()
     run(any_revision=True)
     with pytest.raises(UserError, match="was recorded by revision"):
         run()
+
+
+def test_what_is_to_be_trained_is_what_the_first_process_has_not_found(
+    dataset, tmp_path, monkeypatch
+):
+    """Between its look and another's a command that is not joined may have recorded some."""
+    models = SourceModels(dataset, SETTINGS, dataclasses.replace(SOURCES, models_dir=str(tmp_path)))
+    own = make_runner(dataset, tmp_path, variants=("random",))
+    assert len(own.work()) == 2
+    assert len(models.work()) == 1
+    monkeypatch.setattr(processes, "agreed", lambda numbers: [1.0] * len(numbers))
+    assert own.work() == {}
+    assert models.work() == {}
 
 
 def test_other_settings_of_jax_are_other_runs(dataset, tmp_path):
@@ -351,7 +367,7 @@ def test_pairs_that_the_data_lack_get_a_sentence(dataset):
 def test_sources_are_trained_once_and_reused(dataset, tmp_path, monkeypatch):
     settings = dataclasses.replace(SOURCES, models_dir=str(tmp_path))
     first = SourceModels(dataset, SETTINGS, settings).load()
-    monkeypatch.setattr(runner, "train_runs", None)  # nothing may be trained now
+    monkeypatch.setattr(side_by_side, "train_runs", None)  # nothing may be trained now
     again = SourceModels(dataset, SETTINGS, settings).load()
     assert [s.name for s in first] == [s.name for s in again]
     jax.tree.map(np.testing.assert_array_equal, first[0].load(), again[0].load())

@@ -103,6 +103,15 @@ def test_an_iterator_that_is_closed_leaves_no_worker():
     assert multiprocessing.active_children() == []
 
 
+def test_ctrl_c_is_left_to_this_process_from_a_workers_first_moment():
+    program = "import signal; print(signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+    own = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    with input_pipeline._beginning():  # pyright: ignore[reportPrivateUsage]
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "SIGINT" in done.stdout
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == own
+
+
 def test_arrays_in_memory_are_read_by_this_process():
     array = np.zeros((4, 1, 1, 3), np.uint8)
     assert input_pipeline.workers_for((array, array)) == 0
@@ -141,7 +150,8 @@ def test_an_end_from_outside_leaves_no_worker(number):
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    process.communicate(timeout=60)
+    _, news = process.communicate(timeout=60)
+    assert "resource_tracker" not in news
     deadline = time.monotonic() + 20
     while any(is_running(pid) for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.1)
