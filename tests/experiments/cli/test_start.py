@@ -99,7 +99,7 @@ def test_without_a_folder_for_temporary_files_nothing_is_begun(monkeypatch, caps
 
 @pytest.mark.parametrize("how", ["imports", "trains", "is terminated"])
 def test_an_interruption_ends_in_one_line(tmp_path, how):
-    process = start(tmp_path, "--epochs", "100000")
+    process = start(tmp_path, "--epochs", "100000", "--network", "vgg11")
     assert process.stderr is not None
     if how == "imports":
         time.sleep(0.7)

@@ -131,8 +131,8 @@ def test_what_the_ablations_settle(folder):
 
 
 def test_clusters_and_a_second_start(folder, capsys):
-    out, models = folder / "clusters", folder / "sources-of-resnet18"
-    argv = [*TINY, *PAIR, "--clusters", "3", "--output", str(out), "--models-dir", str(models)]
+    out, models = folder / "clusters", folder / "sources"
+    argv = [*SMALL, *PAIR, "--clusters", "3", "--output", str(out), "--models-dir", str(models)]
     argv += ["--take-over"]
     clusters.main(argv)
     printed = capsys.readouterr()
@@ -146,8 +146,7 @@ def test_clusters_and_a_second_start(folder, capsys):
     for stem in ("figure2", "final_accuracy"):
         assert (out / f"{stem}-procedural.png").stat().st_size > 10_000
         assert "procedural" in (out / f"{stem}-procedural.svg").read_text()
-    (made,) = (f for f in models.iterdir() if (f / "banks").is_dir())
-    names = {path.name for path in (made / "banks").iterdir()}
+    names = {path.name for path in models.glob("*/banks/*")}
     assert f"fourier-k3-m2-member-restarts-1-most_slices-{2**17}.npz" in names
     assert "| Euclidean, 3 clusters" in printed.out
     assert str(out) in printed.out
@@ -163,7 +162,7 @@ def test_clusters_and_a_second_start(folder, capsys):
     packed = folder / "archive" / "clusters"
     packing.pack(out, packed)
     clusters.main(
-        [*TINY, *PAIR, "--clusters", "3", "--output", str(packed), "--models-dir", str(models)]
+        [*SMALL, *PAIR, "--clusters", "3", "--output", str(packed), "--models-dir", str(models)]
     )
     again = capsys.readouterr()
     assert "5 runs recorded already, 0 to train" in again.err
