@@ -206,6 +206,7 @@ INTERRUPTED = """
 import os, signal
 from experiments.cli import endings, interruption
 
+interruption.prepare()
 endings.prepare()
 interruption._say(signal.SIGINT)
 os.abort()
