@@ -49,6 +49,7 @@ def prepare() -> None:
 
     def aborted(_: int) -> None:
         """Runs in whichever thread aborts."""
+        interruption.end_if_interrupted()
         text = kept_back()
         if _FATAL in text:
             _end(terminal, f"{_SENTENCE}\n", 2)

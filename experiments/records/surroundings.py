@@ -110,12 +110,10 @@ def _describe(node: ast.AST, parts: list[str]) -> None:
         for own in value if isinstance(value, list) else (value,):
             if not isinstance(own, ast.AST):
                 parts.append(ascii(own))
-            elif not _is_text(own):
+            elif not isinstance(own, ast.Expr) or not _is_text(own.value):
                 _describe(own, parts)
         parts.append("")  # the field ends
 
 
 def _is_text(node: ast.AST) -> bool:
-    if not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Constant):
-        return False
-    return isinstance(node.value.value, str)
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)

@@ -158,7 +158,7 @@ def read_ahead(batches: Batches, workers: int, first: int = 0) -> Generator[Batc
     options = grain.MultiprocessingOptions(num_workers=workers)
     iterator: Any = iter(reading.mp_prefetch(options, worker_init_fn=_prepare))
     try:
-        with _beginning():
+        with _beginning() if workers else contextlib.nullcontext():
             begun = list(itertools.islice(iterator, 1))
         yield from begun
         yield from iterator

@@ -202,6 +202,25 @@ def test_the_others_end_in_a_sentence_where_one_has_ended(how, meeting, who):
         assert printed[dead].endswith("KeyError: 'a bug'\n")
 
 
+INTERRUPTED = """
+import os, signal
+from experiments.cli import endings, interruption
+
+interruption.prepare()
+endings.prepare()
+interruption._say(signal.SIGINT)
+os.abort()
+"""
+
+
+def test_an_abort_after_an_interruption_is_one_of_it():
+    """As that of JAX's runtime, where the others have been interrupted a moment before."""
+    process = start(INTERRUPTED)
+    ((_, news),) = ends([process], 60)
+    assert process.returncode == 128 + signal.SIGINT
+    assert news == "interrupted: nothing is recorded yet, the same command starts again\n"
+
+
 def test_alone_nothing_is_waited_for():
     processes.wait("nothing")
     assert processes.is_first()
