@@ -104,7 +104,7 @@ def test_what_all_the_odd_calls_have_found(name, argument, odd):
 def test_a_factor_for_each_channel_is_taken():
     kernel = odd_calls.PARAMS["conv1"]["kernel"]
     scaled = initializers.scaled(jnp.arange(4.0), layers=1)(odd_calls.KEY, odd_calls.PARAMS)
-    np.testing.assert_array_equal(scaled["conv1"]["kernel"], kernel * np.arange(4.0))
+    np.testing.assert_array_equal(scaled["conv1"]["kernel"], np.asarray(kernel) * np.arange(4))
 
 
 def test_slices_of_layers_go_forward():
