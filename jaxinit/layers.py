@@ -185,9 +185,9 @@ class Network:
         Raises:
             ValueError: There is none.
         """
-        for layer in self.layers:
-            if layer.name == name:
-                return layer
+        checks.kind("name", name, str, "that of a layer")
+        for layer in (own for own in self.layers if own.name == name):
+            return layer
         raise ValueError(f"layer {name!r} is not in the network: {self._known()}")
 
     def place(self, layer: Layer) -> int:

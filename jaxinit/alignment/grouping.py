@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from jaxinit import checks, kernels, relative_norms
 from jaxinit import layers as network_layers
 from jaxinit.alignment.matching import assignment
-from jaxinit.alignment.permutations import permute
+from jaxinit.alignment.permutations import check_symmetry, permute
 from jaxinit.layers import Layers
 from jaxinit.signatures import Params, Symmetry
 
@@ -141,7 +141,7 @@ def align_layers(
             added to others'.
     """
     checks.kind("networks", networks, list | tuple, "a list of networks")
-    checks.mapping("symmetry", symmetry, "the permutation of each axis of each array")
+    check_symmetry(symmetry)
     for network in networks:
         if not isinstance(network, Mapping) or "params" not in network:
             raise ValueError('each of networks must be {"params": …}, maybe with "batch_stats"')

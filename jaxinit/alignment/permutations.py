@@ -43,7 +43,7 @@ def permute(variables: Any, symmetry: Symmetry, permutations: Permutations) -> A
         ValueError: A permutation of another length than the axis it acts on, or one that lacks a
             channel.
     """
-    _check_symmetry(symmetry)
+    check_symmetry(symmetry)
     checks.mapping("permutations", permutations, "permutations by name, as match finds them")
     permutations = {
         name: own if hasattr(own, "shape") else np.asarray(own)
@@ -97,7 +97,7 @@ def sizes(variables: Any, symmetry: Symmetry) -> dict[str, int]:
     Raises:
         ValueError: The network is another than the symmetry's.
     """
-    _check_symmetry(symmetry)
+    check_symmetry(symmetry)
     arrays, found = flat(variables), {}
     for path, axes in symmetry.items():
         if path not in arrays and not is_parameter(path, symmetry):
@@ -115,7 +115,8 @@ def sizes(variables: Any, symmetry: Symmetry) -> dict[str, int]:
     return found
 
 
-def _check_symmetry(symmetry: Symmetry) -> None:
+def check_symmetry(symmetry: Symmetry) -> None:
+    """Refuses what is no symmetry. Raises ValueError."""
     what = "the permutation of each axis of each array, as jaxinit.symmetry.derive finds it"
     checks.mapping("symmetry", symmetry, what)
     for path, axes in symmetry.items():

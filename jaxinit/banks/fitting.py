@@ -155,6 +155,8 @@ def _checked(key: PRNGKey, models: list[Params], asked: _Settings) -> list[Param
         restarts=asked.restarts,
         most_slices=asked.most_slices,
     )
+    if asked.restarts < 1:
+        raise ValueError(f"restarts={asked.restarts} must be 1 or more")
     metric, representative = asked.metric, asked.representative
     if not models:
         raise ValueError("a bank needs at least one model")

@@ -348,13 +348,27 @@ def unchanged() -> ParamsInitializer:
 
 def scaled(factor: float | Array, layers: Layers = None) -> ParamsInitializer:
     """Multiplies the kernels of some layers by a factor; None means all main layers."""
-    if not isinstance(factor, jax.Array | np.ndarray):
+    if isinstance(factor, jax.Array | np.ndarray):
+        if factor.dtype != bool:
+            checks.array("factor", factor, None, jnp.number)
+        if jnp.iscomplexobj(factor):
+            raise ValueError(f"factor holds {factor.dtype}, and kernels are real")
+    else:
         checks.numbers(factor=factor)
-        if not math.isfinite(factor):
-            raise ValueError(f"factor={factor} must be finite")
+    if checks.known(factor) and not np.isfinite(np.asarray(factor, float)).all():
+        raise ValueError(f"factor={checks.shown(factor)} must be finite")
     return fill_layers(lambda key, layer, kernel: _times(kernel, factor), layers)
 
 
 def _times(kernel: Array, factor: float | Array) -> Array:
     wide = at_least_float32(kernel)
-    return (wide * jnp.asarray(factor, wide.dtype)).astype(kernel.dtype)
+    try:
+        fits = np.broadcast_shapes(np.shape(factor), kernel.shape) == kernel.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"factor of shape {np.shape(factor)} does not go with a kernel of shape {kernel.shape}"
+        )
+    own = jnp.broadcast_to(jnp.asarray(factor, wide.dtype), kernel.shape)
+    return (wide * own).astype(kernel.dtype)

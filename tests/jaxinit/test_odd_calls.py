@@ -17,6 +17,7 @@ import jaxinit
 from jaxinit import alignment, banks, initializers, kernel_init
 from tests.jaxinit import odd_calls
 
+ALSO = (TypeCheckError,)
 NUMBER = int(os.environ.get("JAXINIT_ODD_CALLS", "100")) or None
 
 
@@ -31,7 +32,7 @@ def test_a_sentence_is_told_from_other_errors():
 
 
 def test_odd_arguments_get_a_sentence():
-    assert odd_calls.complaints(NUMBER, seed=1, also=(TypeCheckError,)) == []
+    assert odd_calls.complaints(NUMBER, seed=1, also=ALSO) == []
 
 
 def test_odd_arguments_get_a_sentence_where_types_are_not_checked():
@@ -81,6 +82,29 @@ def test_what_is_no_permutation_is_refused(order):
 def test_unequal_networks_have_no_average():
     with pytest.raises(ValueError, match="network 1 differs"):
         alignment.average([{"a": jnp.ones((2, 3))}, {"a": jnp.ones((1, 3))}])
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "odd"),
+    [
+        ("initialiser scaled", "factor", np.zeros(0)),
+        ("initialiser scaled", "factor", np.ones((2, 3))),
+        ("initialiser scaled", "factor", np.array("x")),
+        ("initialiser scaled", "factor", jnp.ones(4, jnp.complex64)),
+        ("Network[…]", "name", np.zeros((2, 2))),
+        ("alignment.grouping.align_layers", "symmetry", {"x": 1}),
+        ("banks.fitting.fit", "restarts", 0),
+    ],
+)
+def test_what_all_the_odd_calls_have_found(name, argument, odd):
+    function, given = odd_calls.table()[name]
+    assert odd_calls.complaint(lambda: function(**{**given, argument: odd}), ALSO) is None
+
+
+def test_a_factor_for_each_channel_is_taken():
+    kernel = odd_calls.PARAMS["conv1"]["kernel"]
+    scaled = initializers.scaled(jnp.arange(4.0), layers=1)(odd_calls.KEY, odd_calls.PARAMS)
+    np.testing.assert_array_equal(scaled["conv1"]["kernel"], np.asarray(kernel) * np.arange(4))
 
 
 def test_slices_of_layers_go_forward():
