@@ -6,6 +6,7 @@ number of output channels (He et al. 2015, equation 14).
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +46,14 @@ def at_relative_norm(
     checks.numbers(relative_norm=relative_norm)
     if not isinstance(relative_norm, jax.Array) and not 0 <= relative_norm < math.inf:
         raise ValueError(f"relative_norm={relative_norm} must be 0 or more: 1 is the default's")
-    return with_norm(kernel, relative_norm * default_norm(kernel.shape))
+    return with_norm(kernel, as_factor(relative_norm) * default_norm(kernel.shape))
+
+
+def as_factor(number: Any) -> Any:
+    """The number, of floating point where it is an array: JAX may be strict about dtypes."""
+    if isinstance(number, jax.Array) and not jnp.issubdtype(number.dtype, jnp.floating):
+        return number.astype(float)
+    return number
 
 
 def with_norm(

@@ -76,7 +76,8 @@ def at_relative_norm(
         for layer, kernel in zip(chosen, kernels.get_all(params, chosen), strict=True):
             met = network_layers.live_part(kernel, layer, counted)
             share = math.prod(met.shape[:-2]) / math.prod(layer.size)
-            target = wanted(layer) * relative_norms.default_norm(layer.shape, share)
+            own = relative_norms.as_factor(wanted(layer))
+            target = own * relative_norms.default_norm(layer.shape, share)
             new[layer] = relative_norms.with_norm(kernel, target, met)
         return kernels.put(params, new)
 
@@ -115,5 +116,5 @@ def for_step_size(
         checks.numbers(step=own)
         if not isinstance(own, jax.Array) and not 0 < own < math.inf:
             raise ValueError(f"step={step} must be above 0: 1 is the default's")
-    norms = {name: own**-0.5 for name, own in steps.items()}
+    norms = {name: relative_norms.as_factor(own) ** -0.5 for name, own in steps.items()}
     return at_relative_norm(norms if isinstance(step, Mapping) else norms[""], layers, live)

@@ -142,3 +142,10 @@ def test_norms_may_be_traced_but_not_negative(params):
     for norm in (-1.0, float("nan"), {"conv1": float("inf")}):
         with pytest.raises(ValueError, match="must be 0 or more"):
             initializers.at_relative_norm(norm)
+
+
+@pytest.mark.parametrize("make", [initializers.at_relative_norm, initializers.for_step_size])
+def test_whole_numbers_in_arrays_are_numbers(params, make):
+    key = jax.random.key(0)
+    own, plain = make(jnp.asarray(4, jnp.int32))(key, params), make(4.0)(key, params)
+    jax.tree.map(np.testing.assert_array_equal, own, plain)
