@@ -44,11 +44,11 @@ def exit_status(*, tables: bool = True) -> Iterator[None]:
             sys.stdout.reconfigure(errors="backslashreplace")  # a folder may be called anything
         yield
     except UserError as error:
-        _end(error)
+        end(error)
     except OSError as error:
         if error.filename is None:
             raise
-        _end(
+        end(
             UserError(
                 f"{error.filename} cannot be used ({error.strerror}): check the path, and who may "
                 "read it and write there"
@@ -58,7 +58,8 @@ def exit_status(*, tables: bool = True) -> Iterator[None]:
         interruption.end_if_interrupted()
 
 
-def _end(error: UserError) -> NoReturn:
+def end(error: UserError) -> NoReturn:
+    """Prints the sentence on stderr and ends the program with status 2."""
     print(f"error: {error}", file=sys.stderr)
     _shown.append(error)
     sys.exit(2)

@@ -6,9 +6,8 @@ Nothing of it happens where the package is only imported: by a test, a notebook,
 import os
 import sys
 import tempfile
-from typing import NoReturn
 
-from experiments.cli import interruption
+from experiments.cli import errors, interruption
 
 
 def prepare() -> None:
@@ -35,8 +34,11 @@ def _check_temporary() -> None:
     try:
         tempfile.gettempdir()
     except FileNotFoundError:  # which Matplotlib, for example, says in a traceback
-        _end("no folder for temporary files can be written to: free some space in /tmp, or set "
-             "TMPDIR to a folder that can be written to")  # fmt: skip
+        sentence = (
+            "no folder for temporary files can be written to: free some space in /tmp, or set "
+            "TMPDIR to a folder that can be written to"
+        )
+        errors.end(errors.UserError(sentence))
 
 
 def _import_jax() -> None:
@@ -45,12 +47,8 @@ def _import_jax() -> None:
     except ValueError as error:  # it reads its variables now
         names = [name for name in os.environ if name.startswith("JAX_")]
         own = [name for name in names if name in str(error) or name.lower() in str(error)]
-        _end(
+        sentence = (
             f"JAX does not take the environment ({error}): correct or unset "
             f"{', '.join(own or names)}"
         )
-
-
-def _end(sentence: str) -> NoReturn:
-    print(f"error: {sentence}", file=sys.stderr)
-    sys.exit(2)
+        errors.end(errors.UserError(sentence))

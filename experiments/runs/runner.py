@@ -22,7 +22,7 @@ from experiments.training import networks, programs, unfinished
 from experiments.training.hyperparameters import Training
 from experiments.training.trainer import Trainer
 from experiments.training.unfinished import Unfinished
-from jaxinit import initializers
+from jaxinit import compilation, initializers
 from jaxinit.layers import Network
 from jaxinit.signatures import Params, PRNGKey
 
@@ -159,9 +159,8 @@ class Runner:
             alike.setdefault((*self._kind(chain), chain.done), []).append(chain)
         beginning = [chain.runs[0].variant for chain in chains if not chain.done]
         self._make_initializers(dict.fromkeys(beginning))
-        self._recorded.check_alike(
-            self._records, is_waiting=True
-        )  # of models that were trained just now, too
+        # Of models that were trained just now, too.
+        self._recorded.check_alike(self._records, is_waiting=True)
         progress = self._progress or Progress(
             sum(
                 self._pixels(run) * self._training(run.variant).epochs
@@ -217,7 +216,7 @@ class Runner:
             key, variables = networks.shapes(network, size)
             images = self._images(variant, self.evaluation.tasks()[0])
             lowered.append(self._initializers[variant].lower(key, variables["params"], images))
-        programs.compile_all(lowered)
+        compilation.compile_all(lowered)
 
     def _training(self, variant: str) -> Training:
         return self._recorded.training(variant)
@@ -231,11 +230,12 @@ class Runner:
 
     def _images(self, variant: str, pair: tuple[int, int] | None) -> Any:
         """What a start is made of besides a key: as many images of each task; None where none."""
-        wanted, normalize = self.variants[variant].of_images, self._training(variant).normalize
+        wanted = self.variants[variant].of_images
+        if not wanted:
+            return None
         count = min(wanted, *(task.size[0] for task in self.tasks.values()))
-        return (
-            sample(self.dataset, self.tasks[pair], count, normalize=normalize) if wanted else None
-        )
+        normalize = self._training(variant).normalize
+        return sample(self.dataset, self.tasks[pair], count, normalize=normalize)
 
     def _train(
         self,

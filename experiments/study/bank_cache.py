@@ -75,10 +75,12 @@ class BankCache:
         file = self._file({**asked, "sources": names}, options, members, live_only)
         kept_members = members if chosen == "member" else 1
         wanted = {**asked, "members": kept_members}
-        is_kept = self._kept(file, names, wanted) is not None
+        kept = self._kept(file, names, wanted)
         # As the first process has found it: another command may have made it just now.
-        if any(processes.agreed([is_kept])) and (kept := self._kept(file, names, wanted)):
-            return kept
+        if any(processes.agreed([kept is not None])):
+            kept = kept or self._kept(file, names, wanted)
+            if kept is not None:
+                return kept
         params = [source.stored_params() for source in self.sources()[:models]]
         with locks.held(file):
             # Another process may have made it in the meantime.

@@ -98,7 +98,7 @@ _LABELS = {
     "closed_form": "Closed form",
     "dirac": "Dirac",
 }
-_EVERY = ("smooth", "orthogonal", "dct", "impulse", "closed_form", "dirac")
+_BEHIND = ("closed_form", "dirac")  # offered in all layers alone
 
 # By the names that options have; the questions take a further one from here.
 WITHOUT_SOURCES: dict[str, Callable[[], Variant]] = {
@@ -107,14 +107,18 @@ WITHOUT_SOURCES: dict[str, Callable[[], Variant]] = {
     **{
         name.replace("_", "-"): functools.partial(first_layer, name)
         for name in _LABELS
-        if name not in ("closed_form", "dirac")
+        if name not in _BEHIND
     },
 }
 
 # Likewise, of all layers.
 EVERY_LAYER: dict[str, Callable[[], Variant]] = {
     "random": random,
-    **{name.replace("_", "-"): functools.partial(every_layer, name) for name in _EVERY},
+    **{
+        name.replace("_", "-"): functools.partial(every_layer, name)
+        for name in _LABELS
+        if not catalogue.get(name).first_layers
+    },
     **{name: functools.partial(shipped, name) for name in banks.available()},
 }
 

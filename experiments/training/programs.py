@@ -12,7 +12,6 @@ from jax.sharding import NamedSharding, PartitionSpec
 from experiments.training import streamed
 from experiments.training.epoch import Epoch, State, init_state
 from experiments.training.hyperparameters import Training
-from jaxinit.compilation import compile_all as compile_all
 
 
 def jit_once(function: Callable[..., Any]) -> Any:
