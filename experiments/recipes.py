@@ -6,26 +6,86 @@ then runs the best recipe and the best random start on the tasks given with `--p
 
 import dataclasses
 import itertools
+import math
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from experiments.cli.options import Count, PathText, Positive, Several, one_of
+import tyro
+
+from experiments.cli.errors import UserError
+from experiments.cli.options import Count, PathText, Positive, Several, check, one_of
 from experiments.runs.variants import Variant
 from experiments.study import conduct, elsewhere, presets, starts, tuning
 from experiments.study.ingredients import Ingredients
 from experiments.study.presets import Experiment
-from experiments.study.question import Figure, Question
+from experiments.study.question import Family, Figure, Question
 from experiments.training.hyperparameters import Training
 from jaxinit import controls, initializers, kernels, layers
 from jaxinit.layers import Network
 from jaxinit.signatures import Params, ParamsInitializer, PRNGKey
 
-Stem = Annotated[str, one_of((*starts.WITHOUT_SOURCES, "whole", "pretrained", "weights"))]
-Body = Annotated[
-    str,
-    one_of((*starts.EVERY_LAYER, "clustered", "live", "bootstrap", "covariance", "pretrained")),
+_STEMS = (*starts.WITHOUT_SOURCES, "whole", "pretrained", "weights")
+_BODIES = (*starts.EVERY_LAYER, "clustered", "live", "bootstrap", "covariance", "pretrained")
+Stem = Annotated[str, one_of(_STEMS)]
+Body = Annotated[str, one_of(_BODIES)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """One start and its learning rate: norms and rate in multiples of the default."""
+
+    stem: str
+    stem_scale: float
+    body: str
+    body_scale: float
+    rate: float
+
+    @property
+    def is_random(self) -> bool:
+        """Whether all its filters are random, whatever their norms."""
+        return self.stem == self.body == "random"
+
+    def __str__(self) -> str:
+        """As it is given on the command line."""
+        return f"{self.stem},{self.stem_scale:g},{self.body},{self.body_scale:g},{self.rate:g}"
+
+
+def parse_recipe(text: str) -> Recipe:
+    """Reads "gabor,12,random,0.35,1".
+
+    Raises:
+        UserError: It is no recipe.
+    """
+    sentence = (
+        f"{text!r} is no recipe: say a first layer, its norm, the other layers, their norm and a "
+        "rate, such as gabor,12,random,0.35,1"
+    )
+    parts = text.split(",")
+    check(len(parts) == 5, sentence)
+    stem, body = parts[0], parts[2]
+    check(stem in _STEMS, f"{stem} is not known: choose one of {', '.join(_STEMS)}")
+    check(body in _BODIES, f"{body} is not known: choose one of {', '.join(_BODIES)}")
+    try:
+        factors = [float(parts[place]) for place in (1, 3, 4)]
+    except ValueError:
+        raise UserError(sentence) from None
+    check(all(0 < factor < math.inf for factor in factors), f"{sentence}; all above 0")
+    return Recipe(stem, factors[0], body, factors[1], factors[2])
+
+
+RecipeOption = Annotated[
+    Recipe,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="RECIPE",
+        instance_from_str=lambda given: parse_recipe(given[0]),
+        is_instance=lambda value: isinstance(value, Recipe),
+        str_from_instance=lambda recipe: [str(recipe)],
+    ),
 ]
+_AS_IT_IS = Recipe("random", 1.0, "random", 1.0, 1.0)  # random filters at their own norms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +112,28 @@ class Recipes(Experiment):
     # folder where recipes have run: only what was best there, after --epochs, of the recipes and of
     # the random starts
     best_of: PathText | None = None
+    # these instead of all that the options above combine to: each a first layer, its norm, the
+    # other layers, their norm and a rate, such as gabor,12,random,0.35,1
+    only: tuple[RecipeOption, ...] = ()
+    # those of --only, or random,1,random,1,1, that each other is compared with, all as one family
+    against: tuple[RecipeOption, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Checks how the options go together."""
+        super().__post_init__()
+        check(
+            not self.only or self.best_of is None,
+            "--only says what runs, and so does --best-of: give one of them",
+        )
+        check(
+            not self.against or bool(self.only),
+            "--against compares what --only runs: give --only as well",
+        )
+        strangers = [one for one in self.against if one not in (*self.only, _AS_IT_IS)]
+        check(
+            not strangers,
+            f"--against {' '.join(map(str, strangers))} does not run: name it in --only as well",
+        )
 
 
 PRESETS = {
@@ -74,32 +156,14 @@ PRESETS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """One start and its learning rate: norms and rate in multiples of the default."""
-
-    stem: str
-    stem_scale: float
-    body: str
-    body_scale: float
-    rate: float
-
-    @property
-    def is_random(self) -> bool:
-        """Whether all its filters are random, whatever their norms."""
-        return self.stem == self.body == "random"
-
-
-_AS_IT_IS = Recipe("random", 1.0, "random", 1.0, 1.0)  # random filters at their own norms
-
-
 def ask(settings: Recipes, made_of: Ingredients) -> Question:
     """Lists random initialisation and every recipe, or the best two of them."""
     random = starts.random()
     grid = itertools.product(
         settings.stems, settings.stem_scales, settings.bodies, settings.body_scales, settings.rates
     )
-    recipes = [recipe for one in grid if (recipe := Recipe(*one)) != _AS_IT_IS]
+    asked = settings.only or [Recipe(*one) for one in grid]
+    recipes = [recipe for recipe in asked if recipe != _AS_IT_IS]
     variants = {recipe: _variant(recipe, settings, made_of) for recipe in recipes}
     shown, families = [random, *variants.values()], []
     if settings.best_of is not None:
@@ -109,8 +173,20 @@ def ask(settings: Recipes, made_of: Ingredients) -> Question:
         bests = [tuning.best(of, folder, settings, made_of.half) for of in (randoms, shown)]
         shown = list({variant.name: variant for variant in (random, *bests)}.values())
         families = tuning.tuned(shown, bests[0])
+    elif settings.against:
+        families = [_family(settings.against, {_AS_IT_IS: random, **variants})]
     names = tuple(variant.name for variant in shown)
     return Question(shown, [Figure("recipes", "Recipes", names)], families=families)
+
+
+def _family(against: Sequence[Recipe], variants: Mapping[Recipe, Variant]) -> Family:
+    rows = [
+        (f"{one.label}; against: {other.label}", one.name, other.name)
+        for recipe, one in variants.items()
+        if recipe not in against
+        for other in (variants[baseline] for baseline in against)
+    ]
+    return Family("recipes", "Recipes against what they are compared with", rows)
 
 
 def _variant(recipe: Recipe, settings: Recipes, made_of: Ingredients) -> Variant:

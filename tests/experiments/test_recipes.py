@@ -85,6 +85,49 @@ def test_a_first_layer_fitted_on_images_meets_the_others():
         assert norm(made, layer) == pytest.approx(scale * norm(params, layer), rel=1e-5)
 
 
+def parsed(**texts):
+    return {name: tuple(map(recipes.parse_recipe, given)) for name, given in texts.items()}
+
+
+def test_recipes_given_one_by_one_are_compared_as_one_family():
+    question = ask(
+        **parsed(
+            only=["random,12,random,.35,.3", "gabor,12,random,1,1", "smooth,4,clustered,0.35,1"],
+            against=["random,1,random,1,1", "random,12,random,0.35,0.3"],
+        )
+    )
+    tuned, gabor = "random-x12.random-x0.35.rate-0.003", "gabor-1-x12.random-x1.rate-0.01"
+    smooth = "smooth-1-x4.euclidean-k10-x0.35.rate-0.01"
+    assert [v.name for v in question.variants] == ["random", tuned, gabor, smooth]
+    (family,) = question.families
+    assert [row[1:] for row in family.contrasts] == [
+        (name, other) for name in (gabor, smooth) for other in ("random", tuned)
+    ]
+    again = [str(one) for one in parsed(only=["gabor,12,random,.35,1"])["only"]]
+    assert again == ["gabor,12,random,0.35,1"]
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["--only", "gabor,12,random,1"], "'gabor,12,random,1' is no recipe"),
+        (["--only", "gabor,12,random,nan,1"], "all above 0"),
+        (["--only", "gabor,twelve,random,1,1"], "is no recipe"),
+        (["--only", "gabour,12,random,1,1"], "gabour is not known"),
+        (["--only", "gabor,12,whole,1,1"], "whole is not known"),
+        (["--only", "gabor,12,random,1,1", "gabor,12.0,random,1,1"], "twice"),
+        (["--against", "gabor,12,random,1,1"], "give --only as well"),
+        (["--only", "gabor,12,random,1,1", "--against", "gabor,1,random,1,1"], "does not run"),
+        (["--only", "gabor,12,random,1,1", "--best-of", "here"], "give one of them"),
+    ],
+)
+def test_recipes_that_cannot_be_are_refused(given, sentence, capsys):
+    with pytest.raises(SystemExit) as ended:
+        recipes.main(given)
+    assert ended.value.code == 2
+    assert sentence in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
 def test_settings_tell_recipes_apart():
     variants = ask().variants
     seen = {(str(v.settings), v.training and v.training.learning_rate) for v in variants}
