@@ -99,6 +99,11 @@ _ENTRIES = (
     _entry(kernel_init.colour_gabor, "Gabor filters with colours", first_layers=True),
     _entry(kernel_init.difference_of_gaussians, "Marr and Hildreth 1980", first_layers=True),
     _entry(kernel_init.gaussian_derivatives, "Freeman and Adelson 1991", first_layers=True),
+    _entry(
+        kernel_init.natural_whitening,
+        "Jordan 2024's whitening, of a formula",
+        first_layers=True,
+    ),
     _entry(kernel_init.patch_whitening, _KELLER, needs="images", first_layers=True),
     _entry(kernel_init.patch_kmeans, "Coates and Ng 2011", needs="images", first_layers=True),
     _entry(kernel_init.smooth, "Feinman and Lake 2019"),

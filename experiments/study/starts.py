@@ -93,6 +93,7 @@ _LABELS = {
     "orthogonal": "Orthogonal",
     "dct": "DCT",
     "impulse": "Impulse",
+    "natural_whitening": "Natural whitening",
     "patch_whitening": "Patch whitening",
     "patch_kmeans": "Clusters of patches",
     "closed_form": "Closed form",

@@ -7,6 +7,7 @@ whole trees. All but `gabor_kernel` are made by functions of what may be chosen.
 from jaxinit.kernel_init.correlated import closed_form_covariance, smooth
 from jaxinit.kernel_init.cosine_basis import dct
 from jaxinit.kernel_init.gabor_filters import centred_gabor_kernel, colour_gabor, gabor_kernel
+from jaxinit.kernel_init.natural_images import natural_whitening
 from jaxinit.kernel_init.patch_filters import patch_kmeans, patch_whitening
 from jaxinit.kernel_init.scale_space import difference_of_gaussians, gaussian_derivatives
 from jaxinit.kernel_init.sparse_taps import dirac, impulse
@@ -39,6 +40,7 @@ __all__ = [
     "impulse",
     "lecun_normal",
     "lecun_uniform",
+    "natural_whitening",
     "orthogonal",
     "patch_kmeans",
     "patch_whitening",

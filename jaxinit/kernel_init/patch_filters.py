@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Num
 
 from jaxinit import checks, kernels, kmeans, relative_norms
-from jaxinit.kernel_init import working_precision
+from jaxinit.kernel_init import signed_sets, working_precision
 from jaxinit.signatures import Initializer, PRNGKey
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -229,12 +229,7 @@ def _whitening(
     drawn = _patches(patch_key, images, shape[:2], patches, dtype)
     values, vectors = _components(drawn - jnp.mean(drawn, axis=0, keepdims=True))
     basis = vectors[:, ::-1] * jax.lax.rsqrt(values[None, ::-1] + epsilon)
-    taps, outputs = len(values), shape[-1]
-    more = max(-(-outputs // (2 * taps)) - 1, 0)
-    rotations = jax.random.orthogonal(rotation_key, taps, (more,), dtype)
-    sets = [basis, *(jnp.matmul(basis, rotations[n], precision=_HIGHEST) for n in range(more))]
-    pairs = [jnp.stack([own, -own], axis=-1).reshape(taps, 2 * taps) for own in sets]
-    return jnp.concatenate(pairs, axis=1)[:, :outputs].reshape(shape)
+    return signed_sets.fill(rotation_key, basis, shape[-1]).reshape(shape)
 
 
 @functools.partial(jax.jit, static_argnames=("shape", "patches", "restarts", "dtype"))

@@ -158,7 +158,7 @@ def of_kernels() -> Table:
     for make in (kernel_init.orthogonal, kernel_init.dirac, kernel_init.impulse, kernel_init.dct,
                  kernel_init.delta_orthogonal, kernel_init.smooth, kernel_init.colour_gabor,
                  kernel_init.centred_gabor_kernel, kernel_init.difference_of_gaussians,
-                 kernel_init.gaussian_derivatives):  # fmt: skip
+                 kernel_init.gaussian_derivatives, kernel_init.natural_whitening):  # fmt: skip
         add_kernel(make)
     add_kernel(kernel_init.closed_form_covariance, depth=0.5)
     add_kernel(kernel_init.patch_whitening, images=IMAGES, patches=64)
