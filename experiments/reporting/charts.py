@@ -28,6 +28,7 @@ _CATEGORICAL = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7"
 _BASELINE = "#000000"
 _QUIET = "#666666"
 _MARKERS = ("", "o", "^", "s")  # a second round of the colours is told apart by these
+_LINES = 17  # the labels of more of them do not fit beside their ends
 _BANDS = 4  # more bands than these hide each other: bars behind the last epoch then
 _TICKS = (1, 1.2, 1.5, 2, 3, 5, 8)  # of each power of ten
 _WIDE = 50  # an axis that spans more has powers of ten alone
@@ -61,7 +62,7 @@ def _looks(
         looks = [(colors.to_hex(shade), "") for shade in shades]
     else:
         rounds = [divmod(i, len(_CATEGORICAL)) for i in range(len(others))]
-        looks = [(_CATEGORICAL[colour], _MARKERS[marker]) for marker, colour in rounds]
+        looks = [(_CATEGORICAL[c], _MARKERS[marker % len(_MARKERS)]) for marker, c in rounds]
     both = {baseline: (_BASELINE, "")} | dict(zip(others, looks, strict=True))
     return {v: c for v, (c, _) in both.items()}, {v: m for v, (_, m) in both.items()}
 
@@ -119,7 +120,8 @@ def curves_figure(
 ) -> Figure:
     """Draws each variant's mean over runs against the epoch, with the 95 % interval of the mean.
 
-    The interval is that of Student's t over runs, where there are three or more.
+    The interval is that of Student's t over runs, where there are three or more. Of more than 17
+    variants the baseline and those that end best are drawn, and a note says so.
 
     Args:
         records: The runs; those of other variants are left out.
@@ -140,8 +142,12 @@ def curves_figure(
     drawn = [v for v in variants if v in summaries and summaries[v].n]
     if not drawn:
         raise UserError(f"nothing to draw in {title!r}: every run stopped early; see their files")
+    ends = {v: float(summaries[v].mean[-averages.LAST_EPOCHS :].mean()) for v in drawn}
+    there = len(drawn)
+    drawn = _best(ends, baseline, least="loss" in metric)
     theirs = {v: np.array(c, float) for v, c in (authors or {}).items() if v in drawn}
-    colours, markers = _looks(list(variants), baseline, palette)
+    among = drawn if len(drawn) < there else list(variants)
+    colours, markers = _looks(among, baseline, palette)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8.6, 5.2))
         axes = figure.add_axes((0.085, 0.18, 0.565, 0.665))
@@ -159,11 +165,20 @@ def curves_figure(
         longest = max(len(summaries[v].mean) for v in drawn)
         _finish_curves(axes, metric, longest, bands, len(drawn))
         labels = {v: _end_label(variants[v], v, summaries, theirs, digits) for v in drawn}
-        ends = {v: float(summaries[v].mean[-averages.LAST_EPOCHS :].mean()) for v in drawn}
-        _label_ends(axes, ends, labels, colours)
-        footnote(figure, _explain_curves(bands, authors_label if theirs else None))
+        _label_ends(axes, {v: ends[v] for v in drawn}, labels, colours)
+        note = _explain_curves(bands, authors_label if theirs else None)
+        if len(drawn) < there:
+            note += f" The {len(drawn)} best of {there} starts."
+        footnote(figure, note)
         headings(figure, _titled(title, shown), subtitle)
     return figure
+
+
+def _best(ends: Mapping[str, float], baseline: str, *, least: bool) -> list[str]:
+    """The baseline and the variants that end best, in their order: as many as can be labelled."""
+    others = sorted((v for v in ends if v != baseline), key=lambda v: ends[v], reverse=not least)
+    kept = {baseline, *others[: _LINES - (baseline in ends)]}
+    return [variant for variant in ends if variant in kept]
 
 
 def _draw_interval(axes: Axes, summary: Summary, colour: str, bar: int | None) -> None:

@@ -28,11 +28,11 @@ def natural_whitening(
 
     Pixels p and q of channels c and d have the covariance exp(−|p − q|/length)·between^|c − d|:
     the autocorrelation of photographs, which was first measured by Kretzmer (1952, "Statistics of
-    television signals"), about exponential, and channels in the order of their wavelengths. Its eigenvectors
-    v and eigenvalues λ give the output channels as in `patch_whitening`: +f₁, −f₁, +f₂, −f₂ …
-    with f = v/√(λ + ε), the largest λ first, and, where there are more than twice the taps,
-    further sets ±f·Q with a random orthogonal Q. Which of ±f comes first is fixed, so that only
-    such further sets are random. Any number of spatial axes and of channels, any size.
+    television signals"), about exponential, and channels in the order of their wavelengths. Its
+    eigenvectors v and eigenvalues λ give the output channels as in `patch_whitening`: +f₁, −f₁,
+    +f₂, −f₂ … with f = v/√(λ + ε), the largest λ first, and, where there are more than twice the
+    taps, further sets ±f·Q with a random orthogonal Q. Which of ±f comes first is fixed, so that
+    only such further sets are random. Any number of spatial axes and of channels, any size.
 
     The defaults are near the averages of CIFAR-100 at 32×32: correlations of 0.92 between
     neighbouring pixels and of 0.66 at four pixels' distance, of 0.84 between red and green and of

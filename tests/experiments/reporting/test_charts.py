@@ -13,7 +13,7 @@ from experiments.records import averages, run_record
 from experiments.records.run_record import RunRecord
 from experiments.reporting import charts, wording
 from experiments.reporting.inference import Comparison
-from tests.experiments.small import texts
+from tests.experiments.small import run, texts
 
 TASKS = ("pair-10-11", "pair-10-13")
 
@@ -127,6 +127,20 @@ def test_thirteen_variants_are_told_apart_and_no_labels_overlap(palette):
     assert all(below.y1 <= above.y0 + 1 for below, above in pairwise(boxes))
     axes = figure.axes[0].get_window_extent(renderer)
     assert all(box.x0 > axes.x1 for box in boxes)
+
+
+@pytest.mark.parametrize("metric", ["val_acc_top1", "val_loss"])
+def test_of_many_variants_the_best_are_drawn_and_all_have_their_row(metric):
+    ends = {"random": 50.0, **{f"v{i}": 10.0 + i for i in range(40)}}
+    records = [run(name, [end] * 3) for name, end in ends.items()]
+    variants = {name: f"start {name}" for name in ends}
+    figure = curves(records, variants, metric=metric)
+    labels = {text.get_text().split("  ")[-1] for text in figure.axes[0].texts}
+    best = range(24, 40) if metric == "val_acc_top1" else range(16)
+    assert labels == {"start random", *(f"start v{i}" for i in best)}
+    assert any("The 17 best of 41 starts." in text for text in texts(figure))
+    finals = charts.final_accuracy_figure(records, variants=variants, title="A title", subtitle="")
+    assert len(finals.axes[0].get_yticks()) == 41
 
 
 def test_the_baseline_is_black_wherever_it_stands():
