@@ -22,7 +22,7 @@ from experiments.study.ingredients import Ingredients
 from experiments.study.presets import Experiment
 from experiments.study.question import Family, Figure, Question
 from experiments.training.hyperparameters import Training
-from jaxinit import controls, initializers, kernels, layers
+from jaxinit import banks, controls, initializers, kernels, layers
 from jaxinit.layers import Network
 from jaxinit.signatures import Params, ParamsInitializer, PRNGKey
 
@@ -253,7 +253,20 @@ def _body(name: str, settings: Recipes, made_of: Ingredients) -> Variant:
         "covariance": made_of.covariance,
         "pretrained": made_of.pretrained,
     }
+    if name in banks.available():
+        _check_fits(name, made_of.network)
     return makers[name]()
+
+
+def _check_fits(name: str, network: Network) -> None:
+    """Makes sure that a bank that ships has filters for all layers behind the first."""
+    there = {tuple(size) for size in banks.named(name).kernel_sizes.values()}
+    lacking = [layer for layer in network.main[1:] if layer.size not in there]
+    if lacking:
+        sides = "×".join(map(str, lacking[0].size))
+        raise UserError(
+            f"--bodies {name} has no filters of {sides}, as {lacking[0].name} has: take another"
+        )
 
 
 ENTRY = conduct.entry(

@@ -68,11 +68,11 @@ def every_layer(name: str) -> Variant:
 
 
 def shipped(name: str) -> Variant:
-    """Filters drawn from a bank that ships with the library, in all layers, by their depth."""
+    """Filters of a bank that ships with the library, by depth, in all layers that it fits."""
     return Variant(
         f"bank-{name}",
         f"Bank {name}",
-        lambda: initializers.clustered(banks.named(name), match="depth"),
+        lambda: initializers.clustered(banks.named(name), match="depth", missing="keep"),
         {"kind": "shipped", "bank": name, "checksum": banks.available()[name].checksum},
     )
 

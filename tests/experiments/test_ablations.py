@@ -9,7 +9,7 @@ from experiments import ablations
 from experiments.ablations import Ablations
 from experiments.runs.variants import Variant
 from experiments.study.ingredients import Ingredients
-from jaxinit import initializers
+from jaxinit import initializers, layers
 from tests import small
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -24,6 +24,7 @@ class NoModels(Ingredients):
     def __init__(self):
         self.params = small.few_layers()
         self.half = 10
+        self.network = layers.of(self.params, None)
         self.live = {LAST: (slice(1, 2), slice(1, 2))}
 
     def pretrained(self):

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from experiments import recipes
+from experiments.cli.errors import UserError
 from experiments.recipes import Recipes
 from experiments.records import summaries
 from experiments.runs.evaluation import Evaluation
 from experiments.runs.variants import Variant
 from experiments.training.hyperparameters import Training
-from jaxinit import initializers, kernels
+from jaxinit import banks, initializers, kernels, layers
 from tests import small
 from tests.experiments.small import run
 from tests.experiments.test_ablations import NoModels, assert_parallel, drawn, norm
@@ -83,6 +84,38 @@ def test_a_first_layer_fitted_on_images_meets_the_others():
     for layer in small.layer_names(params):
         scale = 12 if layer == "conv1" else 0.35
         assert norm(made, layer) == pytest.approx(scale * norm(params, layer), rel=1e-5)
+
+
+@pytest.mark.parametrize("bank", banks.available())
+def test_a_bank_that_ships_fills_all_behind_the_first_layer(bank):
+    """Also one without filters of the first layer's size."""
+    params = NoModels().params
+    question = ask(stems=("gabor",), bodies=(bank,), body_scales=(1.0,), rates=(1.0,))
+    made = drawn(question.variants[1], params)
+    for layer in small.layer_names(params)[1:]:
+        own = np.asarray(kernels.to_slices(small.get_kernel(made, layer)), np.float64)
+        there = np.concatenate(
+            [
+                np.asarray(filters, np.float64).reshape(-1, own.shape[-1])
+                for filters in banks.named(bank).filters.values()
+                if filters.shape[-1] == own.shape[-1]
+            ]
+        )
+        own, there = (rows / np.linalg.norm(rows, axis=1, keepdims=True)
+                      for rows in (own[np.any(own, 1)], there[np.any(there, 1)]))  # fmt: skip
+        assert np.abs(own @ there.T).max(axis=1).min() > 1 - 1e-5
+
+
+def test_a_bank_that_does_not_fit_the_network_is_refused():
+    class Wide(NoModels):
+        def __init__(self):
+            super().__init__()
+            kernels = {"conv1": (3, 3, 3, 8), "conv2": (5, 5, 8, 8)}
+            self.params = {name: {"kernel": jnp.ones(shape)} for name, shape in kernels.items()}
+            self.network = layers.declare(self.params, list(kernels))
+
+    with pytest.raises(UserError, match="no filters of 5×5, as conv2 has: take another"):
+        recipes.ask(Recipes(**{**OPTIONS, "bodies": ("cifar10-resnets",)}), Wide())
 
 
 def parsed(**texts):
