@@ -52,10 +52,10 @@ def dirac(groups: int = 1) -> Initializer:
                 "the convolution's feature groups as groups="
             )
         own = outputs // groups
-        passed = np.tile(np.eye(inputs, own), groups)
-        kernel = np.zeros(tuple(shape))
-        kernel[tuple(side // 2 for side in size)] = passed
-        return jnp.asarray(kernel, dtype)
+        # Of jnp, not of NumPy: compiled programs would hold the whole kernel as a constant.
+        passed = jnp.tile(jnp.eye(inputs, own, dtype=dtype), groups)
+        middle = tuple(side // 2 for side in size)
+        return jnp.zeros(tuple(shape), dtype).at[middle].set(passed)
 
     return init
 
