@@ -6,16 +6,15 @@ then runs the best recipe and the best random start on the tasks given with `--p
 
 import dataclasses
 import itertools
-import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from experiments.cli.errors import UserError
-from experiments.cli.options import Count, PathText, Positive, Several, check, one_of
+from experiments.cli.options import Count, PathText, Positive, Settings, Several, check, one_of
 from experiments.runs.variants import Variant
 from experiments.study import conduct, elsewhere, presets, starts, tuning
 from experiments.study.ingredients import Ingredients
@@ -26,21 +25,27 @@ from jaxinit import banks, controls, initializers, kernels, layers
 from jaxinit.layers import Network
 from jaxinit.signatures import Params, ParamsInitializer, PRNGKey
 
-_STEMS = (*starts.WITHOUT_SOURCES, "whole", "pretrained", "weights")
-_BODIES = (*starts.EVERY_LAYER, "clustered", "live", "bootstrap", "covariance", "pretrained")
-Stem = Annotated[str, one_of(_STEMS)]
-Body = Annotated[str, one_of(_BODIES)]
+Stem = Annotated[str, one_of((*starts.WITHOUT_SOURCES, "whole", "pretrained", "weights"))]
+Body = Annotated[
+    str,
+    one_of((*starts.EVERY_LAYER, "clustered", "live", "bootstrap", "covariance", "pretrained")),
+]
+
+_FORM = (
+    "say a first layer, its norm, the other layers, their norm and a rate, such as "
+    "gabor,12,random,0.35,1"
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class Recipe(Settings):
     """One start and its learning rate: norms and rate in multiples of the default."""
 
-    stem: str
-    stem_scale: float
-    body: str
-    body_scale: float
-    rate: float
+    stem: Stem
+    stem_scale: Positive
+    body: Body
+    body_scale: Positive
+    rate: Positive
 
     @property
     def is_random(self) -> bool:
@@ -58,21 +63,16 @@ def parse_recipe(text: str) -> Recipe:
     Raises:
         UserError: It is no recipe.
     """
-    sentence = (
-        f"{text!r} is no recipe: say a first layer, its norm, the other layers, their norm and a "
-        "rate, such as gabor,12,random,0.35,1"
-    )
-    parts = text.split(",")
-    check(len(parts) == 5, sentence)
-    stem, body = parts[0], parts[2]
-    check(stem in _STEMS, f"{stem} is not known: choose one of {', '.join(_STEMS)}")
-    check(body in _BODIES, f"{body} is not known: choose one of {', '.join(_BODIES)}")
+    parts = [part.strip() for part in text.split(",")]
     try:
-        factors = [float(parts[place]) for place in (1, 3, 4)]
+        stem, stem_scale, body, body_scale, rate = parts
+        factors = [float(number) for number in (stem_scale, body_scale, rate)]
     except ValueError:
-        raise UserError(sentence) from None
-    check(all(0 < factor < math.inf for factor in factors), f"{sentence}; all above 0")
-    return Recipe(stem, factors[0], body, factors[1], factors[2])
+        raise UserError(f"{text!r} is no recipe: {_FORM}") from None
+    try:
+        return Recipe(stem, factors[0], body, factors[1], factors[2])
+    except UserError as error:
+        raise UserError(f"the recipe {text!r} cannot be: {error}") from None
 
 
 RecipeOption = Annotated[
@@ -114,25 +114,35 @@ class Recipes(Experiment):
     best_of: PathText | None = None
     # these instead of all that the options above combine to: each a first layer, its norm, the
     # other layers, their norm and a rate, such as gabor,12,random,0.35,1
-    only: tuple[RecipeOption, ...] = ()
-    # those of --only, or random,1,random,1,1, that each other is compared with, all as one family
-    against: tuple[RecipeOption, ...] = ()
+    only: Several[RecipeOption] | None = None
+    # those of --only, or random,1,random,1,1, that each other of --only is compared with, all as
+    # one family
+    against: Several[RecipeOption] | None = None
 
     def __post_init__(self) -> None:
         """Checks how the options go together."""
         super().__post_init__()
+        only, against = self.only or (), self.against or ()
         check(
-            not self.only or self.best_of is None,
+            all(isinstance(one, Recipe) for one in (*only, *against)),
+            f"--only and --against hold recipes: {_FORM}",
+        )
+        check(
+            not only or self.best_of is None,
             "--only says what runs, and so does --best-of: give one of them",
         )
         check(
-            not self.against or bool(self.only),
+            not against or bool(only),
             "--against compares what --only runs: give --only as well",
         )
-        strangers = [one for one in self.against if one not in (*self.only, _AS_IT_IS)]
+        strangers = [one for one in against if one not in (*only, _AS_IT_IS)]
         check(
             not strangers,
             f"--against {' '.join(map(str, strangers))} does not run: name it in --only as well",
+        )
+        check(
+            not against or not set(only) <= set(against),
+            "--against names all that --only runs: nothing is left to compare with them",
         )
 
 
@@ -174,16 +184,17 @@ def ask(settings: Recipes, made_of: Ingredients) -> Question:
         shown = list({variant.name: variant for variant in (random, *bests)}.values())
         families = tuning.tuned(shown, bests[0])
     elif settings.against:
-        families = [_family(settings.against, {_AS_IT_IS: random, **variants})]
+        families = [_family(settings, {_AS_IT_IS: random, **variants})]
     names = tuple(variant.name for variant in shown)
     return Question(shown, [Figure("recipes", "Recipes", names)], families=families)
 
 
-def _family(against: Sequence[Recipe], variants: Mapping[Recipe, Variant]) -> Family:
+def _family(settings: Recipes, variants: Mapping[Recipe, Variant]) -> Family:
+    against = settings.against or ()
     rows = [
-        (f"{one.label}; against: {other.label}", one.name, other.name)
-        for recipe, one in variants.items()
-        if recipe not in against
+        (f"{variants[one].label}; against: {other.label}", variants[one].name, other.name)
+        for one in settings.only or ()
+        if one not in against
         for other in (variants[baseline] for baseline in against)
     ]
     return Family("recipes", "Recipes against what they are compared with", rows)
@@ -265,7 +276,7 @@ def _check_fits(name: str, network: Network) -> None:
     if lacking:
         sides = "×".join(map(str, lacking[0].size))
         raise UserError(
-            f"--bodies {name} has no filters of {sides}, as {lacking[0].name} has: take another"
+            f"the bank {name} has no filters of {sides}, as {lacking[0].name} has: take another"
         )
 
 

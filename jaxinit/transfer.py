@@ -2,7 +2,9 @@
 
 The rule of "depth": the i-th of a network's n layers of one kernel size is drawn from the bank's
 layer number round(i·(m − 1)/(n − 1)) of the m that have this size, both counted from 0 in the order
-of calls; the only one of its size, from the first. `by_depth` shows it before it is applied.
+of calls; the only one of its size, from the first. Where that layer's filters are zero at taps that
+meet data in the network, as those of sources with smaller maps, the nearest layer without such taps
+is taken, if there is one. `by_depth` shows it before it is applied.
 """
 
 import dataclasses
@@ -128,7 +130,21 @@ def _at_relative_depth(
         if missing == "keep":
             return None
         raise ValueError(_wrong_size(layer, "none of this size", None))
-    return same[_nearest(beside.index(layer), len(beside), len(same))]
+    place = _nearest(beside.index(layer), len(beside), len(same))
+    fit = [n for n, name in enumerate(same) if not _lacks_taps(bank, name, layer)] or [place]
+    return same[min(fit, key=lambda n: abs(n - place))]
+
+
+def _lacks_taps(bank: banks.FilterBank, name: str, layer: Layer) -> bool:
+    """Whether all filters of the bank's layer are zero at a tap that meets data in the network.
+
+    Not known, and so no, where the bank is traced, or how the network's layer is applied.
+    """
+    filters, size = bank.filters[name], tuple(bank.kernel_sizes[name])
+    if layer.live is None or not checks.known(filters) or size != layer.size:
+        return False
+    used = np.any(np.asarray(filters), axis=(0, 1)).reshape(size)
+    return not used[tuple(slice(*own) for own in layer.live)].all()
 
 
 def _nearest(number: int, of: int, to: int) -> int:

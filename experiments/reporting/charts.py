@@ -146,7 +146,7 @@ def curves_figure(
     there = len(drawn)
     drawn = _best(ends, baseline, least="loss" in metric)
     theirs = {v: np.array(c, float) for v, c in (authors or {}).items() if v in drawn}
-    among = drawn if len(drawn) < there else list(variants)
+    among = drawn if len(variants) > _LINES else list(variants)
     colours, markers = _looks(among, baseline, palette)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8.6, 5.2))
@@ -168,7 +168,9 @@ def curves_figure(
         _label_ends(axes, {v: ends[v] for v in drawn}, labels, colours)
         note = _explain_curves(bands, authors_label if theirs else None)
         if len(drawn) < there:
-            note += f" The {len(drawn)} best of {there} starts."
+            own = [variants[v] for v in drawn if v == baseline]
+            best = f"the {len(drawn) - len(own)} best of {there - len(own)} starts"
+            note += f" Drawn: {' and '.join([*own, best])}."
         footnote(figure, note)
         headings(figure, _titled(title, shown), subtitle)
     return figure

@@ -215,3 +215,34 @@ def test_published_weights_fill_another_network():
     made = jaxinit.clustered(bank, match="depth")(KEY, params)
     own, default = (jaxinit.diagnostics.kernel_norms(tree) for tree in (made, params))
     assert all(0.4 < float(own[name] / default[name]) < 1.2 for name in own)
+
+
+@pytest.mark.parametrize(
+    ("side", "last"), [(32, "layer4_1/conv2"), (64, "layer3_1/conv2"), (224, "layer3_1/conv2")]
+)
+def test_filters_of_dead_taps_fill_no_layer_whose_maps_are_larger(side, last):
+    """The bank's stage 4 has seen maps of one pixel: its filters are zero but at the centre."""
+    bank = banks.named("cifar100-resnet18")
+    resnet = jaxinit.ResNet18(10)
+    x = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    params = jax.eval_shape(lambda x: resnet.init(KEY, x, train=False)["params"], x)
+    network = jaxinit.trace(
+        lambda p, x: resnet.apply({"params": p}, x, train=True, mutable=["batch_stats"])[0],
+        params,
+        x,
+    )
+    found = transfer.by_depth(bank, network)
+    assert found["layer4_1/conv2"] == last
+    same = {name: own for name, own in found.items() if not name.startswith("layer4")}
+    assert all(name == own for name, own in same.items())
+    used = {name: np.any(np.asarray(bank.filters[own]), (0, 1)) for name, own in found.items()}
+    lacking = [n for n, taps in used.items() if not taps.all() and not network[n].dead_taps]
+    assert not lacking
+
+
+def test_of_a_traced_bank_no_taps_are_known_and_depth_alone_decides():
+    params, network = make_network(*[(3, 3, 2, 2)] * 3)
+    made = jax.jit(
+        lambda bank: jaxinit.clustered(bank, match="depth")(KEY, params, network=network)
+    )(BANK)
+    assert numbers_of(made) == {"z": 2, "y": 3, "x": 4}

@@ -1,5 +1,7 @@
 """The whitening of photographs by formula, against eigenvectors of the whole covariance."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,6 +64,22 @@ def test_mirrored_filters_are_told_apart():
     assert kinds == {(True, False), (False, True)}
 
 
+@pytest.mark.parametrize("size", [(7, 7), (3, 3, 3)])
+def test_they_do_not_hang_on_what_the_eigensolver_makes_of_equal_eigenvalues(size):
+    """Mirrored along any axis, each filter is itself or its negative."""
+    kernel = np.asarray(kernel_init.natural_whitening()(KEY, (*size, 1, 2 * math.prod(size))))
+    for axis in range(len(size)):
+        there = np.flip(kernel, axis)
+        for one, other in zip(np.moveaxis(kernel, -1, 0), np.moveaxis(there, -1, 0), strict=True):
+            sign = np.sign(np.sum(one * other))
+            np.testing.assert_allclose(other, sign * one, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 3, 0), (3, 3, 0, 8), (0, 3, 3, 8)])
+def test_of_nothing_there_is_nothing(shape):
+    assert kernel_init.natural_whitening()(KEY, shape).shape == shape
+
+
 def test_inside_a_compiled_function_it_is_the_same():
     init = kernel_init.natural_whitening(12.0)
     compiled = jax.jit(lambda key: init(key, (3, 3, 3, 16), jnp.float32))
@@ -71,9 +89,10 @@ def test_inside_a_compiled_function_it_is_the_same():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"length": 0.0}, "must be above 0"),
-        ({"length": float("inf")}, "must be above 0"),
-        ({"epsilon": 0.0}, "must be above 0"),
+        ({"length": 0.0}, "say 0.01 to 1e.06 pixels"),
+        ({"length": float("inf")}, "say 0.01 to 1e.06 pixels"),
+        ({"epsilon": 0.0}, "say 1e-12 or more"),
+        ({"epsilon": 1e-80}, "say 1e-12 or more"),
         ({"between_channels": 1.0}, "from 0 to below 1"),
         ({"between_channels": -0.1}, "from 0 to below 1"),
         ({"relative_norm": -1.0}, "must be 0 or more"),
