@@ -11,15 +11,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import tyro
-
 from experiments.cli.errors import UserError
-from experiments.cli.options import Count, PathText, Positive, Settings, Several, check, one_of
+from experiments.cli.options import (
+    Count,
+    PathText,
+    Positive,
+    Settings,
+    Several,
+    check,
+    one_of,
+    written_as,
+)
 from experiments.runs.variants import Variant
 from experiments.study import conduct, elsewhere, presets, starts, tuning
 from experiments.study.ingredients import Ingredients
 from experiments.study.presets import Experiment
-from experiments.study.question import Family, Figure, Question
+from experiments.study.question import Family, Figure, Question, contrast
 from experiments.training.hyperparameters import Training
 from jaxinit import banks, controls, initializers, kernels, layers
 from jaxinit.layers import Network
@@ -75,16 +82,7 @@ def parse_recipe(text: str) -> Recipe:
         raise UserError(f"the recipe {text!r} cannot be: {error}") from None
 
 
-RecipeOption = Annotated[
-    Recipe,
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="RECIPE",
-        instance_from_str=lambda given: parse_recipe(given[0]),
-        is_instance=lambda value: isinstance(value, Recipe),
-        str_from_instance=lambda recipe: [str(recipe)],
-    ),
-]
+RecipeOption = Annotated[Recipe, written_as("RECIPE", Recipe, parse_recipe)]
 _AS_IT_IS = Recipe("random", 1.0, "random", 1.0, 1.0)  # random filters at their own norms
 
 
@@ -192,10 +190,10 @@ def ask(settings: Recipes, made_of: Ingredients) -> Question:
 def _family(settings: Recipes, variants: Mapping[Recipe, Variant]) -> Family:
     against = settings.against or ()
     rows = [
-        (f"{variants[one].label}; against: {other.label}", variants[one].name, other.name)
+        contrast(variants[one], variants[baseline])
         for one in settings.only or ()
         if one not in against
-        for other in (variants[baseline] for baseline in against)
+        for baseline in against
     ]
     return Family("recipes", "Recipes against what they are compared with", rows)
 
@@ -274,7 +272,7 @@ def _check_fits(name: str, network: Network) -> None:
     there = {tuple(size) for size in banks.named(name).kernel_sizes.values()}
     lacking = [layer for layer in network.main[1:] if layer.size not in there]
     if lacking:
-        sides = "×".join(map(str, lacking[0].size))
+        sides = kernels.sides(lacking[0].size)
         raise UserError(
             f"the bank {name} has no filters of {sides}, as {lacking[0].name} has: take another"
         )

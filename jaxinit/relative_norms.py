@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxinit import checks
@@ -47,6 +48,15 @@ def at_relative_norm(
     if not isinstance(relative_norm, jax.Array) and not 0 <= relative_norm < math.inf:
         raise ValueError(f"relative_norm={relative_norm} must be 0 or more: 1 is the default's")
     return with_norm(kernel, as_factor(relative_norm) * default_norm(kernel.shape))
+
+
+def finished(
+    kernel: Float[Array, "... i o"], relative_norm: float | None, dtype: DTypeLike
+) -> Float[Array, "... i o"]:
+    """Scales a kernel as `at_relative_norm`, or not where None is given, and casts it."""
+    if relative_norm is not None:
+        kernel = at_relative_norm(kernel, relative_norm)
+    return kernel.astype(dtype)
 
 
 def as_factor(number: Any) -> Any:

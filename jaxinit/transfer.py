@@ -131,8 +131,9 @@ def _at_relative_depth(
             return None
         raise ValueError(_wrong_size(layer, "none of this size", None))
     place = _nearest(beside.index(layer), len(beside), len(same))
-    fit = [n for n, name in enumerate(same) if not _lacks_taps(bank, name, layer)] or [place]
-    return same[min(fit, key=lambda n: abs(n - place))]
+    nearest_first = sorted(same, key=lambda name: abs(same.index(name) - place))
+    fit = (name for name in nearest_first if not _lacks_taps(bank, name, layer))
+    return next(fit, same[place])
 
 
 def _lacks_taps(bank: banks.FilterBank, name: str, layer: Layer) -> bool:

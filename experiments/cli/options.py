@@ -11,7 +11,7 @@ import os
 import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 import annotated_types
@@ -164,16 +164,27 @@ def parse_pair(text: str) -> Pair:
     return (first, second)
 
 
-PairOption = Annotated[
-    Pair,
-    tyro.constructors.PrimitiveConstructorSpec(
+def written_as(
+    metavar: str, kind: type[T], parse: Callable[[str], T], write: Callable[[T], str] = str
+) -> Any:
+    """Annotates a value that is one text on the command line.
+
+    Args:
+        metavar: What the text is called.
+        kind: Of the value.
+        parse: Reads the text.
+        write: Gives the text of a value.
+    """
+    return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
-        metavar="PAIR",
-        instance_from_str=lambda given: parse_pair(given[0]),
-        is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda pair: [f"{pair[0]}-{pair[1]}"],
-    ),
-]
+        metavar=metavar,
+        instance_from_str=lambda given: parse(given[0]),
+        is_instance=lambda value: isinstance(value, kind),
+        str_from_instance=lambda value: [write(value)],
+    )
+
+
+PairOption = Annotated[Pair, written_as("PAIR", tuple, parse_pair, _text)]
 """A pair of superclasses, such as 10-14."""
 
 

@@ -32,6 +32,11 @@ class Question:
 Ask = Callable[[Any, Ingredients], Question]
 
 
+def contrast(one: Variant, other: Variant) -> Contrast:
+    """One variant against another, and what that comparison is called."""
+    return (f"{one.label}; against: {other.label}", one.name, other.name)
+
+
 def all_against_baseline(question: Question) -> Family:
     """Every variant against the baseline."""
     labels = {variant.name: variant.label for variant in question.variants}

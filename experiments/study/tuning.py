@@ -13,7 +13,7 @@ from experiments.records import averages, store, summaries
 from experiments.runs.protocol import PresetPairs
 from experiments.runs.variants import Variant
 from experiments.study.presets import Experiment
-from experiments.study.question import Family
+from experiments.study.question import Family, contrast
 from experiments.training.hyperparameters import Training
 
 PAIRS = ((2, 4), (3, 5), (4, 6), (5, 8))  # those of the paper's search
@@ -142,9 +142,5 @@ def _trained(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def tuned(bests: Sequence[Variant], baseline: Variant) -> list[Family]:
     """Compares what was best of each start with what was best of the baseline."""
-    rows = [
-        (f"{one.label}; against: {baseline.label}", one.name, baseline.name)
-        for one in bests
-        if one.name != baseline.name
-    ]
+    rows = [contrast(one, baseline) for one in bests if one.name != baseline.name]
     return [Family("tuned", "Tuned against tuned", rows)]

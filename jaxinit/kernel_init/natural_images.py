@@ -83,9 +83,7 @@ def natural_whitening(
         values, vectors = _components(size, inputs, float(length), float(between_channels), needed)
         basis = jnp.asarray(vectors / np.sqrt(values + epsilon), working_precision.of(dtype))
         kernel = signed_sets.fill(key, basis, outputs).reshape(tuple(shape))
-        if relative_norm is not None:
-            kernel = relative_norms.at_relative_norm(kernel, relative_norm)
-        return kernel.astype(dtype)
+        return relative_norms.finished(kernel, relative_norm, dtype)
 
     return init
 

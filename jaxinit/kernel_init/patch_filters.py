@@ -70,7 +70,7 @@ def patch_whitening(
         fitted = _whitening(
             key, images, tuple(shape), patches, epsilon=epsilon, dtype=working_precision.of(dtype)
         )
-        return _finished(fitted, relative_norm, dtype)
+        return relative_norms.finished(fitted, relative_norm, dtype)
 
     return init
 
@@ -142,7 +142,7 @@ def patch_kmeans(
             epsilon=epsilon,
             dtype=working_precision.of(dtype),
         )
-        return _finished(fitted, relative_norm, dtype)
+        return relative_norms.finished(fitted, relative_norm, dtype)
 
     return init
 
@@ -207,12 +207,6 @@ def _check_shape(
             f"a kernel of shape {tuple(shape)} needs at least {needed} patches, but {patches} are "
             f"to be drawn of {there}: give more images or a larger patches="
         )
-
-
-def _finished(kernel: Array, relative_norm: float | None, dtype: DTypeLike) -> Array:
-    if relative_norm is not None:
-        kernel = relative_norms.at_relative_norm(kernel, relative_norm)
-    return kernel.astype(dtype)
 
 
 @functools.partial(jax.jit, static_argnames=("shape", "patches", "dtype"))
