@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from experiments.data import tasks
 from experiments.runs import protocol
@@ -13,6 +14,8 @@ from experiments.training.epoch import Epoch, Split, init_state
 from experiments.training.hyperparameters import Training
 from jaxinit.models import convolution
 from tests.experiments.small import make_dataset
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 PAIR = (0, 1)
 STEPS = 20
@@ -26,7 +29,8 @@ def test_twenty_steps_of_two_runs_at_once_are_those_of_plain_convolutions_alone(
     dataset = make_dataset(STEPS * SETTINGS.batch_size // 10, size=16, superclasses=2)
     task = tasks.pair_task(dataset, PAIR)
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        network = networks.make_network(task.classes, SETTINGS)
+        whole = networks.make_network(task.classes, SETTINGS)
+        network = dataclasses.replace(whole, stages=(1, 1, 1, 2), widths=(16, 32, 64, 128))
         assert dead_taps.trimmed_layers(networks.trace(network, (16, 16)))
         images = trainer.to_device(dataset)
         train = Split(jnp.asarray(task.train_index), jnp.asarray(task.train_labels))

@@ -11,8 +11,6 @@ from jaxinit.alignment import grouping
 from tests.jaxinit.alignment.two_networks import shuffled
 from tests.small import get_kernel, layer_names
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def grouped_by_hand(kernels: np.ndarray) -> np.ndarray:
     """The description, in loops: groups of (model, filter), one of each model in each group."""

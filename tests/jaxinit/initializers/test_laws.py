@@ -12,8 +12,6 @@ from jaxinit.initializers import composition
 from tests import small
 from tests.jaxinit.initializers.comparing import same
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 PARAMS = small.few_layers()
 NAMES = small.layer_names(PARAMS)
 BANK = small.bank_for(PARAMS)

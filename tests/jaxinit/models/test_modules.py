@@ -9,8 +9,6 @@ import pytest
 
 from jaxinit.models import modules
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def test_batch_norm_by_hand():
     """Values 1 and 3: mean 2, variance 1 (biased) and 2 (unbiased); running 0.9 old + 0.1 new."""

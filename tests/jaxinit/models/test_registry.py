@@ -15,7 +15,7 @@ from jaxinit.models import registry, resnet, vgg
 from jaxinit.models import torch as torch_weights
 from tests import small
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "small_classifier")
+pytestmark = pytest.mark.usefixtures("small_classifier")
 EVERY = pytest.mark.parametrize("name", registry.names())
 # One of each family takes a step as well: the others are the same code, with other numbers.
 FAMILIES = ("custom", "resnet20", "resnet50", "vgg11")
