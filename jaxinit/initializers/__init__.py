@@ -21,10 +21,11 @@ from jaxinit.initializers.composition import (
 from jaxinit.initializers.data_dependent import lsuv
 from jaxinit.initializers.defaults import default
 from jaxinit.initializers.from_banks import clustered, clustered_kernel, from_bank
-from jaxinit.initializers.from_formula import closed_form, gabor, recommended
+from jaxinit.initializers.from_formula import closed_form, gabor
 from jaxinit.initializers.from_larger import weight_selection
 from jaxinit.initializers.from_networks import bootstrap, covariance, pretrained, whole_filters
 from jaxinit.initializers.norm_targets import at_relative_norm, for_step_size
+from jaxinit.initializers.recommending import recommended
 
 __all__ = [
     "Chain",

@@ -99,11 +99,12 @@ def test_the_first_layer_is_the_stem_and_nothing_else_changes(example):
     params = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 2, leaf.dtype), params)
     _, changed = filled_with_ones(params, network, layers=1)
     assert changed == {"conv_init/kernel"}
-    made = jaxinit.recommended()(KEY, params, network=network)
+    first = jaxinit.gabor(layers=1)
+    made = first(KEY, params, network=network)
     assert made["conv_init"]["kernel"].dtype == jnp.bfloat16
     gabor = jaxinit.gabor_kernel(jax.random.fold_in(KEY, 0), (7, 7, 3, 8), jnp.bfloat16)
     np.testing.assert_array_equal(made["conv_init"]["kernel"], gabor)
-    assert jaxinit.changed(jaxinit.recommended(), params, network=network) == ("conv_init/kernel",)
+    assert jaxinit.changed(first, params, network=network) == ("conv_init/kernel",)
 
 
 def test_frozen_and_boxed_trees_stay_what_they_are(example):
@@ -401,7 +402,7 @@ def test_equinox():
     assert network["stem"].layout == "OIHW"
     assert network["stem"].shape == (7, 7, 3, 8)
     assert network["layers/1"].groups == 2
-    made = jaxinit.recommended()(KEY, model, network=network)
+    made = jaxinit.gabor(layers=1)(KEY, model, network=network)
     assert isinstance(made, Network)
     gabor = jaxinit.gabor_kernel(jax.random.fold_in(KEY, 0), (7, 7, 3, 8))
     np.testing.assert_array_equal(made.stem.weight, gabor.transpose(3, 2, 0, 1))

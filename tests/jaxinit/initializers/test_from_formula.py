@@ -11,13 +11,6 @@ from tests.jaxinit.initializers.comparing import changed_layers, same
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-def test_the_recommended_start_changes_the_first_layer_alone(params):
-    key = jax.random.key(0)
-    made = initializers.recommended()(key, params)
-    assert changed_layers(params, made) == ["conv1"]
-    assert same(made, initializers.gabor(layers=1)(key, params))
-
-
 def test_closed_form_gives_each_layer_its_relative_depth(params):
     """Of four main layers: 0, ⅓, ⅔ and 1, whichever are chosen; and a shortcut's when asked for."""
     key = jax.random.key(0)
