@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Array, Num
 
+from jaxinit import checks
 from jaxinit import layers as network_layers
 from jaxinit.initializers.composition import per_layer
 from jaxinit.initializers.norm_targets import at_relative_norm
@@ -11,34 +12,42 @@ from jaxinit.layers import Layer, Network
 from jaxinit.signatures import Params, ParamsInitializer, PRNGKey
 
 # The norms that were measured, as multiples of the default's.
-_STEM_NORM, _OTHERS_NORM = 12.0, 0.35
-_FEWEST_TAPS = 5
+_FIRST_NORM, _OTHERS_NORM = 12.0, 0.35
+# Measured are 7; those about as large are taken to be alike, those of 3 and of patches are not.
+_TAPS = range(5, 12)
 
 
 def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsInitializer:
-    """The best that was measured of what needs no trained networks.
+    """What ended highest of the starts without trained networks that have a verdict.
 
-    Where the first layer has five taps a side or more, it gets the centroids of patches of the
-    images (`jaxinit.kernel_init.patch_kmeans`), or coloured Gabor filters where none are given
-    (`jaxinit.kernel_init.colour_gabor`), at twelve times the default's norm. All other main layers
-    keep the filters that they have, at 0.35 times the default's norm.
+    The first layer gets the centroids of patches of the images (`jaxinit.kernel_init.patch_kmeans`)
+    or, where none are given, coloured Gabor filters (`jaxinit.kernel_init.colour_gabor`), at twelve
+    times the default's norm. All other main layers keep the filters that they have, at 0.35 times
+    the default's norm.
 
-    A network whose first layer is smaller stays as it is: for those nothing has been established.
-    For any network but `jaxinit.ResNet18` give `network=jaxinit.trace(apply, params, x)`, by which
-    the first layer is found; `jaxinit.changed` lists what would be filled.
+    This was measured, and is better than random initialisation with tuned norms and rate, for
+    ResNet-18 with a first layer of 7×7, on Tiny ImageNet at 32×32, trained by SGD at a rate of 0.01
+    (`results/general/README.md`). It is done where the first layer is about as large: two axes of 5
+    to 11 taps, one group, not transposed. Any other network stays as it is, for nothing has been
+    established there; `jaxinit.changed` lists what would be filled.
 
-    Measured are ResNet-18s with a first layer of 7×7 and batch norm behind each convolution, on
-    photographs of 32×32 and trained by SGD at a rate of 0.01; `results/general/README.md` has the
-    comparison. Without a normalisation behind them, layers of 0.35 times the norm pass on ever
-    smaller signals: use the first layer alone there, or `jaxinit.lsuv` behind this.
+    Both norms are step sizes, and ask for a normalisation behind each layer. For a network without
+    it take the filters alone, and bring what they make to a variance of 1: `jaxinit.lsuv` behind
+    `jaxinit.start("colour_gabor", layers=1)`.
 
     Args:
-        images: (n, h, w, 3), some thousands of the training images, normalised as the network sees
-            them; None where there are none.
+        images: (n, h, w, c), some thousands of the training images, normalised as the network sees
+            them; 2,000 were measured. Under `jax.jit` they are part of the program, and k-means
+            takes tens of seconds to compile at 7×7. None where there are none.
+
+    Returns:
+        An initialiser. The key decides the first layer alone: give each of several networks
+        parameters of its own, or chain `jaxinit.default()` before it.
 
     Raises:
         ValueError: Images that patches cannot be taken of; or, when applied, a network whose order
-            is not known, or images with other channels than its first layer reads.
+            is not known (give `network=jaxinit.trace(apply, params, x)`), images with other
+            channels than it reads, or kernels that no leaf holds, as with weight normalisation.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -47,22 +56,23 @@ def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsI
         (7, 7, 3, 64)
     """
     if images is None:
-        kernel = gabor_filters.colour_gabor(_STEM_NORM)
+        kernel = gabor_filters.colour_gabor(_FIRST_NORM)
     else:
-        kernel = patch_filters.patch_kmeans(images, relative_norm=_STEM_NORM)
+        kernel = patch_filters.patch_kmeans(images, relative_norm=_FIRST_NORM)
     fill_first = per_layer(kernel, layers=1)
     shorten_others = at_relative_norm(_OTHERS_NORM, layers=slice(1, None))
 
     def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
+        checks.key(key)
         known = network_layers.of(params, network)
-        (stem,) = known.select(1)
-        if not _is_large(stem):
+        if not known.main or not _is_as_measured(known.main[0]):
             return params
         return shorten_others(key, fill_first(key, params, network=known), network=known)
 
     return init
 
 
-def _is_large(layer: Layer) -> bool:
-    """Whether what was measured at 7×7 is meant for it."""
-    return len(layer.size) == 2 and min(layer.size) >= _FEWEST_TAPS
+def _is_as_measured(layer: Layer) -> bool:
+    """Whether a first layer is like those of 7×7 that were measured."""
+    sides = len(layer.size) == 2 and all(taps in _TAPS for taps in layer.size)
+    return sides and layer.groups == 1 and not layer.is_transposed

@@ -5,7 +5,6 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from experiments.data import tasks
 from experiments.runs import protocol
@@ -14,8 +13,6 @@ from experiments.training.epoch import Epoch, Split, init_state
 from experiments.training.hyperparameters import Training
 from jaxinit.models import convolution
 from tests.experiments.small import make_dataset
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 PAIR = (0, 1)
 STEPS = 20

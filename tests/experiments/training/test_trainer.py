@@ -338,8 +338,8 @@ def test_a_frozen_stem_stays_and_the_rest_learns(dataset):
     before = starts[0]["params"]
     np.testing.assert_array_equal(final["params"]["conv1"]["kernel"], before["conv1"]["kernel"])
     assert not np.allclose(final["params"]["bn1"]["scale"], before["bn1"]["scale"])
-    # Degrees: near 1, a rounding of a cosine in float32 is an angle of 0.03.
-    assert np.all(curve(curves, "turn/conv1") < 0.1)
+    # Degrees: norms of equal kernels may differ by a rounding.
+    assert np.all(curve(curves, "turn/conv1") < 1e-4)
     losses = curve(curves, "train_loss")
     assert losses[-1] < losses[0]
     # Runs recorded before there was this switch are runs without it.

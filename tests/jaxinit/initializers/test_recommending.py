@@ -1,5 +1,7 @@
 """What is recommended follows from the network's first layer and from whether there are images."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,7 +41,56 @@ def test_a_smaller_first_layer_is_not_taken_for_one_of_7x7(name):
     params = jax.eval_shape(lambda: network.init(KEY, images, train=False))["params"]
     traced = small.trace(network, (32, 32))
     changed = jaxinit.changed(initializers.recommended(), params, network=traced)
-    assert bool(changed) == (name == "resnet18")
+    assert len(changed) == (len(traced.main) if name == "resnet18" else 0)
+
+
+def test_layers_of_half_precision_and_many_networks_at_once():
+    """As PyTorch stores them; each of two networks with parameters of its own."""
+    shapes = {"stem": (2, 8, 3, 7, 7), "conv": (2, 4, 8, 3, 3)}
+    params = {
+        name: {"weight": jax.random.normal(KEY, shape).astype(jnp.bfloat16)}
+        for name, shape in shapes.items()
+    }
+    one = jax.tree.map(lambda leaf: leaf[0], params)
+    network = jaxinit.declare(one, ["stem", "conv"], layout="OIHW")
+    init = jax.jit(lambda key, p: initializers.recommended()(key, p, network=network))
+    made = jax.vmap(init)(jax.random.split(KEY), params)
+    for (name, wanted), number in itertools.product((("stem", 12), ("conv", 0.35)), range(2)):
+        weight = made[name]["weight"][number]
+        assert weight.dtype == jnp.bfloat16
+        norm = np.linalg.norm(np.asarray(weight, np.float32))
+        assert norm == pytest.approx(wanted * (2 * weight.shape[1]) ** 0.5, rel=0.01)
+    assert not jnp.array_equal(*made["stem"]["weight"])
+    direction = made["conv"]["weight"][0] / params["conv"]["weight"][0]
+    np.testing.assert_allclose(direction, direction.ravel()[0], rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "layout"),
+    [
+        ((7, 3, 8), "WIO"),
+        ((7, 7, 7, 3, 8), "DHWIO"),
+        ((16, 16, 3, 8), "HWIO"),
+        ((1, 1, 3, 8), "HWIO"),
+    ],
+    ids=["signals", "volumes", "patches", "points alone"],
+)
+def test_what_was_not_measured_stays_as_it_is(kernel, layout):
+    params = {"stem": {"kernel": jnp.ones(kernel)}}
+    network = jaxinit.declare(params, ["stem"], layout=layout)
+    assert initializers.recommended(IMAGES)(KEY, params, network=network) is params
+
+
+def test_a_grouped_first_layer_stays_as_it_is():
+    def apply(params, x):
+        dimensions = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            x, params["stem"], (1, 1), "SAME", dimension_numbers=dimensions, feature_group_count=3
+        )
+
+    params = {"stem": jnp.ones((7, 7, 1, 6))}
+    network = jaxinit.trace(apply, params, jnp.zeros((1, 16, 16, 3)))
+    assert initializers.recommended(IMAGES)(KEY, params, network=network) is params
 
 
 def test_images_with_other_channels_than_the_network_reads_get_a_sentence(params):
