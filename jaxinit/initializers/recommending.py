@@ -32,8 +32,8 @@ def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsI
     established there; `jaxinit.changed` lists what would be filled.
 
     Both norms are step sizes, and ask for a normalisation behind each layer. For a network without
-    it take the filters alone, and bring what they make to a variance of 1: `jaxinit.lsuv` behind
-    `jaxinit.start("colour_gabor", layers=1)`.
+    it take the filters alone (`jaxinit.start`), and bring what they make to a variance of 1 by
+    `jaxinit.lsuv`.
 
     Args:
         images: (n, h, w, c), some thousands of the training images, normalised as the network sees
