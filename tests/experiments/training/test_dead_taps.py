@@ -26,6 +26,7 @@ def test_twenty_steps_of_two_runs_at_once_are_those_of_plain_convolutions_alone(
     dataset = make_dataset(STEPS * SETTINGS.batch_size // 10, size=16, superclasses=2)
     task = tasks.pair_task(dataset, PAIR)
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        # Every kind of layer that ResNet-18 has, fewer of each and narrower: quicker to compile.
         whole = networks.make_network(task.classes, SETTINGS)
         network = dataclasses.replace(whole, stages=(1, 1, 1, 2), widths=(16, 32, 64, 128))
         assert dead_taps.trimmed_layers(networks.trace(network, (16, 16)))
