@@ -26,10 +26,10 @@ def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsI
     the default's norm.
 
     This was measured, and is better than random initialisation with tuned norms and rate, for
-    ResNet-18 with a first layer of 7×7, on Tiny ImageNet at 32×32, trained by SGD at a rate of 0.01
-    (`results/general/README.md`). It is done where the first layer is about as large: two axes of 5
-    to 11 taps, one group, not transposed. Any other network stays as it is, for nothing has been
-    established there; `jaxinit.changed` lists what would be filled.
+    ResNet-18 with a first layer of 7×7, on CIFAR-100 and on Tiny ImageNet at 32×32, trained by SGD
+    at a rate of 0.01 (`results/general/README.md`). It is done where the first layer is about as
+    large: two axes of 5 to 11 taps, one group, not transposed. Any other network stays as it is,
+    for nothing has been established there; `jaxinit.changed` lists what would be filled.
 
     Both norms are step sizes, and ask for a normalisation behind each layer. For a network without
     it take the filters alone (`jaxinit.start`), and bring what they make to a variance of 1 by
@@ -37,8 +37,8 @@ def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsI
 
     Args:
         images: (n, h, w, c), some thousands of the training images, normalised as the network sees
-            them; 2,000 were measured. Under `jax.jit` they are part of the program, and k-means
-            takes tens of seconds to compile at 7×7. None where there are none.
+            them; 2,000 and 5,000 were measured. Under `jax.jit` they are part of the program, and
+            k-means takes tens of seconds to compile at 7×7. None where there are none.
 
     Returns:
         An initialiser. The key decides the first layer alone: give each of several networks
