@@ -7,6 +7,9 @@ STAMP := $(VENV)/.installed
 BENCH := $(VENV)/.installed-bench
 DOCS := $(VENV)/.installed-docs
 
+# A file is one worker's, and files are handed out in the order given: testpaths, where none are.
+WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
+
 # Of the experiments' tests, some that take seconds; the library's are all run.
 QUICK := $(addprefix tests/experiments/,$(addsuffix .py,cli/test_options runs/test_protocol training/test_schedules records/test_summaries records/test_store))
 
@@ -21,11 +24,11 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest $(WORKERS)
 
 # What the tests try a few times, many times, for hours: kills, full disks, damaged files, odd options and calls.
 torture: $(STAMP)
-	JAXINIT_KILLS=75 JAXINIT_DAMAGES=200 JAXINIT_FUZZ=100 JAXINIT_ODD_CALLS=0 $(BIN)/pytest -n 2 --dist loadfile $(TORTURE)
+	JAXINIT_KILLS=75 JAXINIT_DAMAGES=200 JAXINIT_FUZZ=100 JAXINIT_ODD_CALLS=0 $(BIN)/pytest $(WORKERS) $(TORTURE)
 
 # The library alone, as it is installed: from its wheel, where the checkout cannot be imported.
 test-wheel: $(STAMP)
@@ -38,7 +41,7 @@ test-wheel: $(STAMP)
 	    bin=$$PWD/.venv-wheel/bin && cd $$folder/run && \
 	    $$bin/python -c 'import sys, sysconfig, jaxinit; jaxinit.__file__.startswith(sysconfig.get_path("purelib")) or sys.exit(f"this is not the wheel: {jaxinit.__file__}")' && \
 	    ! $$bin/python -c 'import experiments' 2>/dev/null && \
-	    $$bin/pytest -n 2 --dist loadfile --pyargs tests jaxinit
+	    $$bin/pytest $(WORKERS) --pyargs tests jaxinit
 
 # Each with its own environment, made anew: the bounds of pyproject.toml taken as versions, and
 # whatever pip takes for the newest. Compiled as users have it, not as tests/conftest.py chooses.
@@ -61,7 +64,7 @@ find = $(1) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(3)")' 
     { echo '$(1) is not there or not Python $(3): say make $(2)=/path/to/python' >&2; exit 2; }
 define test
 .venv-$(1)/bin/python -m pip list 2>/dev/null | grep -E '^(jax|jaxlib|flax|numpy|scipy|jaxtyping|optax) '
-XLA_FLAGS= .venv-$(1)/bin/pytest -n 2 --dist loadfile tests/jaxinit jaxinit $(QUICK)
+XLA_FLAGS= .venv-$(1)/bin/pytest $(WORKERS) tests/jaxinit jaxinit $(QUICK)
 endef
 
 bench: $(BENCH)
