@@ -12,7 +12,7 @@ from pathlib import Path
 from experiments.cli.errors import UserError, exit_status
 from experiments.cli.options import PathText, Settings, parse_one
 from experiments.records import averages, files, run_record, summaries
-from experiments.reporting import charts, inference, tables, wording
+from experiments.reporting import charts, inference, style, tables, wording
 
 # What is recorded of layers: the title of its figure, its first epoch, and what the axes say.
 _OF_LAYERS = {
@@ -84,7 +84,7 @@ def write(results: Path, output: Path) -> list[Path]:
     written: list[Path] = []
     for stem, figure in figures.items():
         name = run_record.output_name(f"evidence-{stem}", records)
-        written += charts.save(figure, output, name)
+        written += style.save(figure, output, name)
         text += [f"![{stem}]({name}.png)", ""]
     with files.writing_to(output):
         name = f"{run_record.output_name('evidence', records)}.md"

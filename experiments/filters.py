@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Array, Float
+from matplotlib.figure import Figure
 
 from experiments.cli.errors import UserError
 from experiments.cli.options import Count, Several
@@ -21,7 +22,7 @@ from experiments.cli.progress import Progress
 from experiments.data import sets, tasks
 from experiments.data.sets import Dataset
 from experiments.records import files, former
-from experiments.reporting import charts, pictures
+from experiments.reporting import pictures, style
 from experiments.runs import protocol, side_by_side
 from experiments.runs.protocol import PresetCount, Run
 from experiments.runs.sources import Sources
@@ -101,7 +102,7 @@ class Plan(NamedTuple):
         written = [self.file]
         for stem, figure in draw(drawings).items():
             name = stem + self.file.stem.removeprefix("filters")
-            written += charts.save(figure, self.file.parent, name)
+            written += style.save(figure, self.file.parent, name)
         return written
 
     def _waiting(self, drawings: Mapping[str, Any]) -> list[str]:
@@ -182,9 +183,9 @@ def recorded(file: Path) -> dict[str, Any]:
         raise UserError(f"{file} is damaged ({error!r}): delete it to draw again") from error
 
 
-def draw(drawings: Mapping[str, Any]) -> dict[str, charts.Figure]:
+def draw(drawings: Mapping[str, Any]) -> dict[str, Figure]:
     """Makes the figures of what was recorded, by the stems of their files' names."""
-    figures: dict[str, charts.Figure] = {}
+    figures: dict[str, Figure] = {}
     for distance, drawn in drawings.items():
         figures[f"figure10-{distance}"] = pictures.kernels_figure(
             {name: (np.array(a), np.array(b)) for name, (a, b) in drawn["kernels"].items()},

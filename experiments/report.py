@@ -13,13 +13,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from matplotlib.figure import Figure
+
 from experiments import filters
 from experiments.cli.errors import UserError, exit_status
 from experiments.cli.options import PathText, Settings, parse_one
 from experiments.records import former, run_record, summaries
 from experiments.records.files import write_text, writing_to
 from experiments.records.run_record import RunRecord
-from experiments.reporting import charts, presentation
+from experiments.reporting import presentation, style
 from experiments.reporting.tables import Table, table_1
 from experiments.study.entry import sections
 
@@ -48,7 +50,7 @@ class Found(NamedTuple):
 
     runs: list[RunRecord]
     tables: list[Table]
-    figures: dict[str, charts.Figure]
+    figures: dict[str, Figure]
     subtitle: str
     suffix: str  # of the names of files made from these, which say so where data are procedural
 
@@ -131,7 +133,7 @@ def write(results: Path, output: Path) -> list[Path]:
         for stem, figure in one.figures.items():
             if stem.startswith(section.stems):
                 name = f"{entry.name}-{stem}{one.suffix}"
-                written += charts.save(figure, output, name)
+                written += style.save(figure, output, name)
                 page.append(_image(figure, f"{section.heading} ({stem})"))
                 text += [f"![{stem}]({name}.png)", ""]
         # Of several sections of an experiment the one with every run's accuracy has its tables.
@@ -162,7 +164,7 @@ def _head(found: Mapping[str, Found | None]) -> str:
     )
 
 
-def _image(figure: charts.Figure, words: str) -> str:
+def _image(figure: Figure, words: str) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
     data = base64.b64encode(buffer.getvalue()).decode()

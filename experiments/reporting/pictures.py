@@ -9,7 +9,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.reporting import charts
+from experiments.reporting import style
 
 
 def filter_figure(
@@ -36,7 +36,7 @@ def filter_figure(
     inch = 0.52
     figure_width = max(inch * blocks * width + 0.3, 5.5)
     figure_height = inch * rows * height + 1.2
-    with matplotlib.rc_context(charts.STYLE):
+    with matplotlib.rc_context(style.SETTINGS):
         figure = Figure(figsize=(figure_width, figure_height))
         size = (inch * blocks * width / figure_width, inch * rows * height / figure_height)
         axes = figure.add_axes((0.12 / figure_width, 0.35 / figure_height, *size))
@@ -47,12 +47,12 @@ def filter_figure(
                         (x, y, name_width, cell))  # fmt: skip
         axes.set_xlim(0, blocks * width)
         axes.set_ylim(rows * height, 0)
-        charts.footnote(
+        style.footnote(
             figure,
             "Below each centre: its cluster's share. Red: positive, blue: negative, white: zero; "
             "the scale is each layer's.",
         )
-        charts.headings(figure, title, subtitle)
+        style.headings(figure, title, subtitle)
     return figure
 
 
@@ -92,7 +92,7 @@ def kernels_figure(
         title: What the figure says; the procedural data has to be named in one of the two.
         subtitle: Source models, clusters and task.
     """
-    with matplotlib.rc_context(charts.STYLE):
+    with matplotlib.rc_context(style.SETTINGS):
         height = 0.9 + 1.15 * len(slices)
         figure = Figure(figsize=(10, height))
         grid = figure.add_gridspec(
@@ -110,10 +110,10 @@ def kernels_figure(
             quarter = mosaic.shape[0] / 4
             axes.set_yticks([quarter, 3 * quarter], [f"{layer}\nbefore", "after"], fontsize=8)
             axes.tick_params(length=0)
-        charts.footnote(
+        style.footnote(
             figure, "Red: positive, blue: negative, white: zero; the scale is each layer's."
         )
-        charts.headings(figure, title, subtitle)
+        style.headings(figure, title, subtitle)
     return figure
 
 

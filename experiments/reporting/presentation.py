@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 
+from matplotlib.figure import Figure
+
 from experiments.records import published
 from experiments.records.run_record import RunRecord
 from experiments.records.shown import Shown
-from experiments.reporting import charts, tables
+from experiments.reporting import charts, learning_curves, tables
 from experiments.reporting.tables import Table
 
 
-def draw(records: Sequence[RunRecord], shown: Shown) -> tuple[Table, dict[str, charts.Figure]]:
+def draw(records: Sequence[RunRecord], shown: Shown) -> tuple[Table, dict[str, Figure]]:
     """Makes the results table and the figures of an experiment.
 
     Args:
@@ -32,7 +34,7 @@ def draw(records: Sequence[RunRecord], shown: Shown) -> tuple[Table, dict[str, c
         authors_label=called,
     )
     figures = {
-        figure.stem: charts.curves_figure(
+        figure.stem: learning_curves.curves_figure(
             records,
             variants={name: labels[name] for name in figure.variants},
             title=figure.title,

@@ -157,7 +157,7 @@ def present(
 ) -> list[Path]:
     """Writes the summary, the results table and the figures; prints the table."""
     # Only here: Matplotlib takes long to import, and training begins without it.
-    from experiments.reporting import charts, presentation, tables
+    from experiments.reporting import presentation, style, tables
 
     folder = Path(settings.evaluation.output)
     shown = Shown(
@@ -175,7 +175,7 @@ def present(
         tables.write_table(text, records, folder),
     ]
     for stem, figure in drawn.items():
-        written += charts.save(figure, folder, run_record.output_name(stem, records))
+        written += style.save(figure, folder, run_record.output_name(stem, records))
     print(text)
     return written
 

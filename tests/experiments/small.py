@@ -64,6 +64,34 @@ def run(variant, values, task="pair-0-1", seed=0, **changes) -> RunRecord:
     return RunRecord(**{**fields, "variant": variant, "task": task, "seed": seed, **changes})
 
 
+def runs(variants, *, epochs=4, seeds=2, data_set="cifar100", stopped=()) -> list[RunRecord]:
+    """Runs with noise on two tasks, those of `stopped` (variant, task, seed) ended by a NaN."""
+    rng = np.random.default_rng(0)
+    records = []
+    for variant in variants:
+        for task in ("pair-10-11", "pair-10-13"):
+            for seed in range(seeds):
+                values = 30 + 8 * np.log1p(np.arange(epochs)) + rng.normal(size=epochs)
+                curves = {name: list(values) for name in run_record.METRICS}
+                stop = (variant, task, seed) in stopped
+                if stop:
+                    curves["val_acc_top1"][-1] = np.nan
+                records.append(
+                    RunRecord(
+                        experiment="clusters",
+                        variant=variant,
+                        task=task,
+                        seed=seed,
+                        settings={"data_set": data_set},
+                        curves={**curves, "learning_rate": [0.01] * epochs},
+                        stopped="loss not finite in epoch 4, step 1" if stop else None,
+                        environment={"device": "cpu"},
+                        wall_seconds=1.0,
+                    )
+                )
+    return records
+
+
 def sealed(text: str) -> str:
     """Files of JSON that were changed, with the checksums of what they hold now."""
     lines = []

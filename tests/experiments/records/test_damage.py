@@ -13,6 +13,7 @@ import time
 import zlib
 from pathlib import Path
 
+import matplotlib.figure
 import numpy as np
 import pytest
 
@@ -21,7 +22,7 @@ from experiments.data import stored
 from experiments.data.stored import Arrays
 from experiments.records import files, packing, store, summaries, surroundings
 from experiments.records.shown import Figure, Shown
-from experiments.reporting import charts
+from experiments.reporting import style
 from experiments.runs import source_checkpoints
 from experiments.training.unfinished import Unfinished
 from jaxinit import whole_files
@@ -359,12 +360,12 @@ def _umask() -> int:
 
 
 def test_a_figure_is_written_whole_or_stays(tmp_path, monkeypatch):
-    figure = charts.Figure()
-    kept = charts.save(figure, tmp_path, "a")
+    figure = matplotlib.figure.Figure()
+    kept = style.save(figure, tmp_path, "a")
     before = [file.read_bytes() for file in kept]
     monkeypatch.setattr(os, "replace", _full)
     with pytest.raises(UserError, match="free some space"):
-        charts.save(figure, tmp_path, "a")
+        style.save(figure, tmp_path, "a")
     assert [file.read_bytes() for file in kept] == before
     assert len(list(tmp_path.iterdir())) == 2
 
