@@ -108,7 +108,7 @@ def differences_figure(
     title: str,
     subtitle: str,
 ) -> Figure:
-    """Draws each comparison's difference with its interval; bold where it settles something.
+    """Draws each comparison's difference with its interval; thick and blue if it settles anything.
 
     Args:
         comparisons: What was compared.
@@ -139,8 +139,8 @@ def differences_figure(
         many = str(tasks[0]) if len(tasks) == 1 else f"{tasks[0]} to {tasks[-1]}"
         style.footnote(
             figure,
-            f"Means over {many} tasks with 95 % BCa bootstrap intervals; bold: settled after "
-            "Holm’s correction for all rows.",
+            f"Means over {many} tasks with 95 % BCa bootstrap intervals; thick and blue: settled "
+            "after Holm’s correction for all rows.",
         )
         style.headings(figure, title, subtitle)
     return figure
