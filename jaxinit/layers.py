@@ -212,7 +212,8 @@ class Network:
 
         Args:
             layers: None for all main layers; k for the first k of them; a slice or numbers of them;
-                names or patterns (`block?/*`), or a predicate of `Layer`, of all convolutions.
+                names or patterns (`block?/*`, `blocks[*]`), or a predicate of `Layer`, of all
+                convolutions.
 
         Returns:
             The chosen convolutions, in the order of calls.
@@ -276,9 +277,10 @@ class Network:
             one = one.name
         elif isinstance(one, str):
             every = [layer.name for layer in self.layers]
-            found = [one] if one in every else fnmatch.filter(every, one)
-            if found:
-                return found
+            # Brackets are those of names such as "blocks[2]" first, and only then a choice.
+            for pattern in (one.replace("[", "[[]"), one):
+                if found := fnmatch.filter(every, pattern):
+                    return found
         raise ValueError(f"layer {one!r} is not in the network: {self._known()}")
 
     def _known(self) -> str:

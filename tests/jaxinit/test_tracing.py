@@ -148,6 +148,9 @@ def test_layers_under_scan_are_each_their_own():
     inner = [f"ScanOneStep_0/{c}[{n}]" for n in range(3) for c in ("first", "second")]
     assert network.names == ("Conv_0", *inner)
     assert network[inner[2]].shape == (3, 3, 4, 4)
+    for pattern in ("*/first[*]", "*/first[[]*", "*/[f]irst*"):
+        assert [layer.name for layer in network.select(pattern)] == inner[::2]
+    assert [layer.name for layer in network.select("*[1]")] == inner[2:4]
     made = jaxinit.per_layer(
         lambda key, shape, dtype=None: jax.random.normal(key, shape, dtype), [inner[2]]
     )(KEY, params, network=network)
