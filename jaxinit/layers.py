@@ -212,8 +212,7 @@ class Network:
 
         Args:
             layers: None for all main layers; k for the first k of them; a slice or numbers of them;
-                names or patterns (`block?/*`, `blocks[*]`), or a predicate of `Layer`, of all
-                convolutions.
+                names, patterns (`block?/*`, `blocks[*]`), or a predicate, of all convolutions.
 
         Returns:
             The chosen convolutions, in the order of calls.
@@ -277,10 +276,10 @@ class Network:
             one = one.name
         elif isinstance(one, str):
             every = [layer.name for layer in self.layers]
-            # Brackets are those of names such as "blocks[2]" first, and only then a choice.
-            for pattern in (one.replace("[", "[[]"), one):
-                if found := fnmatch.filter(every, pattern):
-                    return found
+            # Brackets are those of "blocks[2]" first, and only then a choice of letters.
+            tried = (fnmatch.filter(every, as_is) for as_is in (one.replace("[", "[[]"), one))
+            if found := next(filter(None, tried), []):
+                return found
         raise ValueError(f"layer {one!r} is not in the network: {self._known()}")
 
     def _known(self) -> str:
@@ -346,10 +345,8 @@ def declare(params: Any, names: Sequence[str], *, layout: str = "HWIO") -> Netwo
     order = (*spatial, layout.index("I"), layout.index("O"))
     found = {}
     for path, leaf in trees.leaves(params).items():
-        found[trees.module_name(path)] = found["/".join(map(str, path))] = (
-            path,
-            tuple(np.shape(leaf)),
-        )
+        leaf_and_shape = (path, tuple(np.shape(leaf)))
+        found[trees.module_name(path)] = found["/".join(map(str, path))] = leaf_and_shape
     layers = []
     if isinstance(names, str):
         raise ValueError(f"names must be a list of names, not the text {names!r}")

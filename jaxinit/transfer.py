@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 
 from jaxinit import banks, checks, choices, kernels
 from jaxinit.banks.filter_bank import check_bank, check_known
+from jaxinit.kernel_init import cosine_basis
 from jaxinit.layers import Layer, Layers, Network
 
 #: Which layer of a bank fills which layer of a network: by name or by relative depth.
@@ -139,12 +140,15 @@ def _at_relative_depth(
 def _lacks_taps(bank: banks.FilterBank, name: str, layer: Layer) -> bool:
     """Whether all filters of the bank's layer are zero at a tap that meets data in the network.
 
-    Not known, and so no, where the bank is traced, or how the network's layer is applied.
+    Not known, and so no, where the bank is traced, or how the network's layer is applied. Of slices
+    that are brought to another size any such tap counts, unless the network has them as well.
     """
     filters, size = bank.filters[name], tuple(bank.kernel_sizes[name])
-    if layer.live is None or not checks.known(filters) or size != layer.size:
+    if layer.live is None or not checks.known(filters):
         return False
     used = np.any(np.asarray(filters), axis=(0, 1)).reshape(size)
+    if size != layer.size:
+        return not used.all() and not layer.dead_taps
     return not used[tuple(slice(*own) for own in layer.live)].all()
 
 
@@ -222,10 +226,10 @@ def resized(bank: banks.FilterBank, name: str, size: tuple[int, ...]) -> banks.F
 def resample(
     slices: Float[Array, "... d"], size: tuple[int, ...], new: tuple[int, ...]
 ) -> Float[Array, "... e"]:
-    """Brings slices to another size in the Fourier domain: frequencies are left out, or are zero.
+    """Brings slices to another size by their cosine transform: frequencies are left out, or zero.
 
-    Each axis as `scipy.signal.resample` does, times √(old / new), so that the norm of a slice with
-    none but low frequencies stays.
+    The orthonormal DCT-II along each axis (`jaxinit.kernel_init.dct`), and back: what is centred
+    stays so, and the norm of a slice with none but low frequencies stays.
 
     Args:
         slices: Rows of taps, d of them in all.
@@ -252,19 +256,5 @@ def resample(
 
 
 def _resampling(before: int, after: int) -> Float[np.ndarray, "after before"]:
-    spectrum = np.fft.fft(np.eye(before), axis=0)
     common = min(before, after)
-    kept = np.zeros((after, before), complex)
-    low = common // 2 + 1
-    kept[:low] = spectrum[:low]
-    if high := common - low:
-        kept[-high:] = spectrum[-high:]
-    if common % 2 == 0:
-        # The highest frequency stands for itself and its opposite: folded, or shared out.
-        half = common // 2
-        if after < before:
-            kept[half] += spectrum[before - half]
-        else:
-            kept[half] /= 2
-            kept[after - half] = kept[half]
-    return np.fft.ifft(kept, axis=0).real * np.sqrt(after / before)
+    return cosine_basis.basis([after])[:common].T @ cosine_basis.basis([before])[:common]

@@ -62,7 +62,7 @@ def clustered(
             mapping from the network's names to the bank's.
         missing: What is done where the bank has no layer of the kernel's size: an "error"; "keep"
             leaves the layer as it is, to the next initialiser; "resample" takes slices of another
-            size, brought to this one in the Fourier domain.
+            size, brought to this one by the cosine transform.
 
     Raises:
         ValueError: A layer that the bank does not hold, or with another kernel size (when applied).

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.signal
+import scipy.fft
 
 import jaxinit
 from jaxinit import banks, kernels, transfer
@@ -112,14 +112,23 @@ def test_controls_know_the_same_ways(control):
 
 @pytest.mark.parametrize("before", range(1, 8))
 @pytest.mark.parametrize("after", range(1, 8))
-def test_resampling_is_that_of_scipy(before, after):
+def test_resampling_is_by_the_cosine_transform_of_scipy(before, after):
     slices = np.random.default_rng(0).standard_normal((4, before * 3)).astype(np.float32)
     ours = transfer.resample(jnp.asarray(slices), (before, 3), (after, 5))
     taps = slices.reshape(4, before, 3).astype(np.float64)
-    along = scipy.signal.resample(taps, after, axis=1)
-    theirs = np.asarray(scipy.signal.resample(along, 5, axis=2))
-    scale = np.sqrt(before * 3 / (after * 5))
-    np.testing.assert_allclose(ours, theirs.reshape(4, -1) * scale, atol=1e-5)
+    spectrum = scipy.fft.dctn(taps, axes=(1, 2), norm="ortho")[:, :after]
+    theirs = scipy.fft.idctn(spectrum, s=(after, 5), axes=(1, 2), norm="ortho")
+    np.testing.assert_allclose(ours, theirs.reshape(4, -1), atol=1e-5)
+
+
+@pytest.mark.parametrize("after", [3, 4, 5, 7])
+def test_what_is_centred_stays_centred(after):
+    across = np.exp(-((np.arange(5) - 2.0) ** 2) / 2)
+    slices = jnp.asarray(np.outer(across, across).reshape(1, 25), jnp.float32)
+    made = np.asarray(transfer.resample(slices, (5, 5), (after, after))).reshape(after, after)
+    np.testing.assert_allclose(made, made[::-1], atol=1e-6)
+    np.testing.assert_allclose(made, made[:, ::-1], atol=1e-6)
+    np.testing.assert_allclose(made.max(), made[(after - 1) // 2, (after - 1) // 2], rtol=1e-5)
 
 
 def test_resampling_up_and_back_is_nothing_and_keeps_norms():
@@ -239,6 +248,25 @@ def test_filters_of_dead_taps_fill_no_layer_whose_maps_are_larger(side, last):
     assert len(used) == len(found)
     lacking = [n for n, taps in used.items() if not taps.all() and not network[n].dead_taps]
     assert not lacking
+
+
+def test_filters_of_dead_taps_are_not_brought_to_another_size():
+    bank = banks.named("cifar100-resnet18")
+    params = {f"c{n}": jnp.zeros((5, 5, 3, 3)) for n in range(4)}
+
+    def apply(params, x):
+        for kernel in params.values():
+            x = jax.lax.conv_general_dilated(
+                x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+        return x
+
+    network = jaxinit.trace(apply, params, jnp.zeros((1, 32, 32, 3)))
+    found = transfer.by_depth(bank, network, missing="resample")
+    assert found["c0"] == "conv1"
+    assert found["c3"] == "layer3_1/conv2"
+    made = jaxinit.clustered(bank, match="depth", missing="resample")(KEY, params, network=network)
+    assert np.linalg.matrix_rank(np.asarray(made["c3"]).reshape(25, 9), tol=1e-4) > 1
 
 
 def test_of_a_traced_bank_no_taps_are_known_and_depth_alone_decides():
