@@ -384,7 +384,7 @@ def check_channels_last(shape: Sequence[int], rank: int | None = 4) -> None:
     if len(shape) != 4 or _AXES_ARE_KNOWN.get():
         return
     height, width, inputs, outputs = shape
-    usual = height == width and height % 2 == 1 and height <= 11
+    usual = (height == width and height % 2 == 1 and height <= 11) or min(height, width) == 1
     if inputs == outputs > 1 and max(height, width) > inputs and not usual:
         raise ValueError(
             f"a kernel of shape {tuple(shape)} looks like (out, in, height, width), as PyTorch and "

@@ -226,8 +226,8 @@ class Network:
             if layer.computed_from:
                 raise ValueError(
                     f"the kernel of {layer.name} is computed from "
-                    f"{', '.join(layer.computed_from)}, so that it cannot be filled: choose other "
-                    "layers, as by layers=lambda layer: not layer.computed_from"
+                    f"{', '.join(layer.computed_from)}, so that it cannot be filled: choose others "
+                    "(layers=lambda layer: not layer.computed_from), or jaxinit.declare its leaf"
                 )
         return chosen
 

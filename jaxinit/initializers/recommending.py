@@ -13,7 +13,7 @@ from jaxinit.signatures import Params, ParamsInitializer, PRNGKey
 
 # The norms that were measured, as multiples of the default's.
 _FIRST_NORM, _OTHERS_NORM = 12.0, 0.35
-# Measured are 7; those about as large are taken to be alike, those of 3 and of patches are not.
+# Measured are 7; those about as large are taken to be alike, those of 3 are not.
 _TAPS = range(5, 12)
 
 
@@ -28,8 +28,10 @@ def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsI
     This was measured, and is better than random initialisation with tuned norms and rate, for
     ResNet-18 with a first layer of 7×7, on CIFAR-100 and on Tiny ImageNet at 32×32, trained by SGD
     at a rate of 0.01 (`results/general/README.md`). It is done where the first layer is about as
-    large: two axes of 5 to 11 taps, one group, not transposed. Any other network stays as it is,
-    for nothing has been established there; `jaxinit.changed` lists what would be filled.
+    large: two axes of 5 to 11 taps, a smaller stride, one group, not transposed. Any other
+    network stays as it is, for nothing has been established there; `jaxinit.changed` lists what
+    would be filled. One layer is the first: of several networks with stacked parameters trace one,
+    and `jax.vmap` the initialiser over their keys and parameters.
 
     Both norms are step sizes, and ask for a normalisation behind each layer. For a network without
     it take the filters alone (`jaxinit.start`), and bring what they make to a variance of 1 by
@@ -75,4 +77,6 @@ def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsI
 def _is_as_measured(layer: Layer) -> bool:
     """Whether a first layer is like those of 7×7 that were measured."""
     sides = len(layer.size) == 2 and all(taps in _TAPS for taps in layer.size)
-    return sides and layer.groups == 1 and not layer.is_transposed
+    steps = layer.stride or (1, 1)
+    are_patches = all(step >= taps for step, taps in zip(steps, layer.size, strict=False))
+    return sides and not are_patches and layer.groups == 1 and not layer.is_transposed

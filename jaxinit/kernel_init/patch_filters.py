@@ -203,9 +203,10 @@ def _check_shape(
         )
     there = number * (rows - height + 1) * (columns - width + 1)
     if min(there, patches) < needed:
+        few = f"the images have {there}: give more of them"
         raise ValueError(
-            f"a kernel of shape {tuple(shape)} needs at least {needed} patches, but {patches} are "
-            f"to be drawn of {there}: give more images or a larger patches="
+            f"a kernel of shape {tuple(shape)} needs at least {needed} patches, and "
+            + (few if there < needed else f"patches={patches} are to be drawn: say more")
         )
 
 

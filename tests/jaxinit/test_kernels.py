@@ -98,6 +98,11 @@ def test_shapes_in_the_order_of_pytorch_are_refused(shape):
         kernels.check_channels_last(shape)
 
 
+@pytest.mark.parametrize("shape", [(1, 7, 4, 4), (7, 1, 4, 4), (7, 7, 4, 4), (3, 5, 8, 8)])
+def test_shapes_that_are_in_order_are_taken(shape):
+    kernels.check_channels_last(shape)
+
+
 @pytest.mark.parametrize(
     "shape",
     [(7, 7, 3, 64), (3, 3, 1, 1), (7, 7, 3, 3), (1, 7, 64, 64), (16, 16, 3, 768), (3, 3, 3, 3)],

@@ -116,8 +116,8 @@ def test_resampling_is_by_the_cosine_transform_of_scipy(before, after):
     slices = np.random.default_rng(0).standard_normal((4, before * 3)).astype(np.float32)
     ours = transfer.resample(jnp.asarray(slices), (before, 3), (after, 5))
     taps = slices.reshape(4, before, 3).astype(np.float64)
-    spectrum = scipy.fft.dctn(taps, axes=(1, 2), norm="ortho")[:, :after]
-    theirs = scipy.fft.idctn(spectrum, s=(after, 5), axes=(1, 2), norm="ortho")
+    spectrum = np.asarray(scipy.fft.dctn(taps, axes=(1, 2), norm="ortho"))[:, :after]
+    theirs = np.asarray(scipy.fft.idctn(spectrum, s=(after, 5), axes=(1, 2), norm="ortho"))
     np.testing.assert_allclose(ours, theirs.reshape(4, -1), atol=1e-5)
 
 

@@ -81,16 +81,21 @@ def test_what_was_not_measured_stays_as_it_is(kernel, layout):
     assert initializers.recommended(IMAGES)(KEY, params, network=network) is params
 
 
-def test_a_grouped_first_layer_stays_as_it_is():
+@pytest.mark.parametrize(
+    ("groups", "stride", "stays"), [(3, 1, True), (1, 7, True), (1, 6, False), (1, 1, False)]
+)
+def test_a_first_layer_of_groups_or_of_patches_stays_as_it_is(groups, stride, stays):
     def apply(params, x):
         dimensions = ("NHWC", "HWIO", "NHWC")
         return jax.lax.conv_general_dilated(
-            x, params["stem"], (1, 1), "SAME", dimension_numbers=dimensions, feature_group_count=3
-        )
+            x, params["stem"], (stride, stride), "SAME", dimension_numbers=dimensions,
+            feature_group_count=groups,
+        )  # fmt: skip
 
-    params = {"stem": jnp.ones((7, 7, 1, 6))}
+    params = {"stem": jnp.ones((7, 7, 3 // groups, 6))}
     network = jaxinit.trace(apply, params, jnp.zeros((1, 16, 16, 3)))
-    assert initializers.recommended(IMAGES)(KEY, params, network=network) is params
+    changed = jaxinit.changed(initializers.recommended(), params, network=network)
+    assert changed == (() if stays else ("stem",))
 
 
 def test_images_with_other_channels_than_the_network_reads_get_a_sentence(params):
