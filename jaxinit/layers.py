@@ -278,7 +278,8 @@ class Network:
             every = [layer.name for layer in self.layers]
             # Brackets are those of "blocks[2]" first, and only then a choice of letters.
             tried = (fnmatch.filter(every, as_is) for as_is in (one.replace("[", "[[]"), one))
-            if found := next(filter(None, tried), []):
+            found = [one] if one in every else next(filter(None, tried), [])
+            if found:
                 return found
         raise ValueError(f"layer {one!r} is not in the network: {self._known()}")
 
