@@ -5,9 +5,12 @@ kernels (many networks at once) its gradients become grouped convolutions, slow 
 products are fast in both cases. Two ways save arithmetic and lose nothing but rounding: on 1×1 maps
 most taps of a 3×3 kernel only ever meet padding and are left out, and 3×3 kernels with stride 1 on
 maps of even size need 16 products for 2×2 outputs instead of 36 (Lavin and Gray, "Fast Algorithms
-for Convolutional Neural Networks", 2016).
+for Convolutional Neural Networks", 2016). On a CPU large batches are taken in slices of so many
+images that what the products are made of stays in the processors' caches.
 """
 
+import os
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import jax
@@ -19,6 +22,8 @@ from jaxtyping import Array, Float
 by_plain_twin = jax.make_user_context(False)
 """Within `with by_plain_twin(True)`, `matmul_convolution` is traced as the one operation that it
 stands for, so that a program shows its convolutions."""
+
+_CACHE = 2**19  # bytes, about what each core of a CPU has to itself
 
 
 @runtime_checkable
@@ -102,15 +107,60 @@ def matmul_convolution(
     """
     if by_plain_twin.value:
         return plain_convolution(x, kernel, stride=stride, padding=padding)
-    _, height, width, _ = x.shape
+    _, height, width, channels = x.shape
+    outputs = kernel.shape[-1]
     padded = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     tiled = kernel.shape[:2] == (3, 3) and (stride, padding) == (1, 1)
     # In bfloat16, sums taken before the product would be rounded by up to a bit or two more.
     if tiled and height % 2 == 0 and width % 2 == 0 and x.dtype != jnp.bfloat16:
-        return _by_tiles(padded, kernel)
+        one, taps = 4 * height * width * channels, 16 * channels * outputs
+        return _in_slices(_by_tiles, padded, kernel, one, taps)
     rows = live_taps(height, kernel.shape[0], stride, padding)
     columns = live_taps(width, kernel.shape[1], stride, padding)
-    return _by_patches(padded, kernel, stride, rows, columns)
+    inputs = (rows[1] - rows[0]) * (columns[1] - columns[0]) * channels
+    places = output_size(height, kernel.shape[0], stride, padding) * output_size(
+        width, kernel.shape[1], stride, padding
+    )
+
+    def by_patches(padded: Array, kernel: Array) -> Array:
+        return _by_patches(padded, kernel, stride, rows, columns)
+
+    return _in_slices(by_patches, padded, kernel, places * inputs, inputs * outputs)
+
+
+def _in_slices(
+    convolve: Callable[[Array, Array], Array], x: Array, kernel: Array, one: int, taps: int
+) -> Float[Array, "n ho wo o"]:
+    """Convolves some images at a time where the processors are a CPU's, else all at once.
+
+    A slice's left factor is as large as the cores' caches, or as the right one if that is larger,
+    as each slice reads the kernel again. Gradients, too, are taken by slices: each makes its left
+    factor anew, so that none is ever in memory as a whole.
+
+    Args:
+        convolve: Maps padded images and a kernel to outputs.
+        x: Images, padded already.
+        kernel: Height, width, input and output channels.
+        one: Numbers in the left factor of one image.
+        taps: Numbers in the right factor.
+    """
+    images, most = x.shape[0], max(_CACHE * _cores() // x.dtype.itemsize, taps)
+    size = max(most // max(one, 1), 1)
+    if images < 2 * size or jax.default_backend() != "cpu":
+        return convolve(x, kernel)
+    slices, rest = divmod(images, size)
+    whole = x[: slices * size].reshape(slices, size, *x.shape[1:])
+    slicewise = jax.checkpoint(lambda part: convolve(part, kernel), prevent_cse=False)
+    y = lax.map(slicewise, whole)
+    y = y.reshape(slices * size, *y.shape[2:])
+    return jnp.concatenate([y, convolve(x[slices * size :], kernel)]) if rest else y
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _by_patches(

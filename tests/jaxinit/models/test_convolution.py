@@ -43,6 +43,27 @@ def test_values_and_gradients_are_those_of_lax(taps, stride):
         jax.tree.map(lambda a, b: assert_close(a, b, 2e-5), a, b)
 
 
+@pytest.mark.parametrize(("taps", "stride"), [(3, 1), (3, 2), (7, 2)])
+def test_slices_of_a_batch_and_what_is_left_are_those_of_lax(monkeypatch, taps, stride):
+    """Of seven images three at a time, so that one is left; their gradients, too."""
+    x, kernel = inputs(8, taps, images=7)
+    one = 4 * 8 * 8 * 3 if stride == 1 else (8 // stride) ** 2 * taps**2 * 3
+    monkeypatch.setattr(convolution, "_CACHE", 3 * one * 4)
+    monkeypatch.setattr(convolution, "_cores", lambda: 1)
+
+    def run(convolve):
+        call = functools.partial(convolve, stride=stride, padding=taps // 2)
+        y, back = jax.vjp(call, x, kernel)
+        _, along = jax.jvp(call, (x, kernel), (jnp.sin(5 * x), jnp.cos(5 * kernel)))
+        return y, back(jnp.cos(3 * y)), along
+
+    assert "scan" in str(jax.make_jaxpr(lambda: run(convolution.matmul_convolution))())
+    jax.tree.map(
+        functools.partial(assert_close, tolerance=2e-5),
+        *(jax.jit(run, static_argnums=0)(c) for c in BOTH),
+    )
+
+
 @pytest.mark.parametrize(("height", "width", "padding"), [(4, 6, 1), (5, 2, 0), (1, 7, 2)])
 def test_maps_that_are_not_square(height, width, padding):
     x = jax.random.normal(jax.random.key(0), (2, height, width, 3))
