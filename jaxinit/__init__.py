@@ -21,6 +21,7 @@ from jaxinit import (
 from jaxinit.banks import FilterBank
 from jaxinit.catalogue import start
 from jaxinit.checkpoints import open_checkpoint
+from jaxinit.declaring import declare
 from jaxinit.initializers import (
     at_relative_norm,
     bootstrap,
@@ -46,7 +47,7 @@ from jaxinit.initializers import (
 )
 from jaxinit.inspection import examine
 from jaxinit.kernel_init import centred_gabor_kernel, gabor_kernel
-from jaxinit.layers import Layer, Network, declare
+from jaxinit.layers import Layer, Network
 from jaxinit.models.resnet import ResNet18
 from jaxinit.signatures import Initializer, Params, ParamsInitializer
 from jaxinit.tracing import trace

@@ -156,10 +156,12 @@ class Walk:
             carry = merged
 
     def _note_convolution(self, equation: Any, given: Sequence[Value]) -> None:
-        _, kernel = given
+        data, kernel = given
         if kernel == NOTHING:
             return  # a fixed filter, such as a blur
-        layer = _described(equation)
+        before = frozenset().union(*(_parts(call.value) for call in self.calls.values()))
+        reads_input = not (before - {INPUT}) & _parts(data)
+        layer = dataclasses.replace(_described(equation), reads_input=reads_input)
         if not isinstance(kernel, Leaf):
             self._note((kernel, id(equation)), kernel, layer, equation)
             return
@@ -230,7 +232,8 @@ def add(call: Call, layer: Layer, places: set[int]) -> None:
         (min(a[0], b[0]), max(a[1], b[1])) if a[1] and b[1] else max(a, b, key=lambda own: own[1])
         for a, b in pairs
     )
-    call.layer = dataclasses.replace(call.layer, live=live)
+    reads_input = bool(call.layer.reads_input or layer.reads_input)
+    call.layer = dataclasses.replace(call.layer, live=live, reads_input=reads_input)
     call.places |= places
 
 
@@ -290,6 +293,27 @@ def called(equation: Any) -> Any:
         if fits and (shapes == given or equation.primitive.name == "shard_map"):
             return value
     return None
+
+
+def passed_on(jaxpr: Any) -> list[int | None]:
+    """Which input each result of a program is, as it came in, or None where it is computed.
+
+    Calls of programs within it, such as those of jit, are looked into.
+    """
+    known: dict[Any, int] = {atom: number for number, atom in enumerate(jaxpr.invars)}
+
+    def number_of(atom: Any) -> int | None:
+        return None if isinstance(atom, jax.extend.core.Literal) else known.get(atom)
+
+    for equation in jaxpr.eqns:
+        if (inner := called(equation)) is None:
+            continue
+        own = inner.jaxpr if isinstance(inner, jax.extend.core.ClosedJaxpr) else inner
+        for result, place in zip(equation.outvars, passed_on(own), strict=True):
+            number = None if place is None else number_of(equation.invars[place])
+            if number is not None:
+                known[result] = number
+    return [number_of(atom) for atom in jaxpr.outvars]
 
 
 def _programs(equation: Any) -> list[Any]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxinit import checks, kernels, trees
+from jaxinit import checks, following, kernels, trees
 from jaxinit import layers as network_layers
 from jaxinit.layers import Layer, Layers, Network
 from jaxinit.models.modules import at_least_float32
@@ -202,8 +202,20 @@ def _check_whole(initializer: Any, whose: str) -> None:
         raise ValueError(
             f"{whose} takes initialisers, which are functions, not {type(initializer).__name__}"
         )
+    _check_called(initializer, whose)
     if _names(initializer, "shape"):
         raise ValueError(f"{whose} takes initialisers of whole trees: wrap this one in per_layer")
+
+
+def _check_called(initializer: Any, whose: str) -> None:
+    """Refuses what makes an initialiser, as `gabor` does, and has yet to be called."""
+    made = getattr(initializer, "__annotations__", {}).get("return")
+    if made in (ParamsInitializer, Initializer, Chain):
+        name = getattr(initializer, "__name__", "it")
+        raise ValueError(
+            f"{whose} takes initialisers, and {name} is a function that makes one: call it, as in "
+            f"{name}()"
+        )
 
 
 def run(
@@ -273,11 +285,11 @@ def changed(
         jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
         for leaf in (with_paths[number][1] for number in arrays)
     ]
-    program = jax.make_jaxpr(replaced)(jax.random.key(0), shapes).jaxpr
+    passed = following.passed_on(jax.make_jaxpr(replaced)(jax.random.key(0), shapes).jaxpr)
     return tuple(
         "/".join(map(str, trees.plain_path(with_paths[number][0])))
-        for number, before, after in zip(arrays, program.invars[1:], program.outvars, strict=True)
-        if before is not after
+        for place, number in enumerate(arrays)
+        if passed[place] != place + 1  # the key comes before the leaves
     )
 
 
@@ -290,6 +302,7 @@ def per_layer(initializer: Initializer, layers: Layers = None) -> ParamsInitiali
         layers: Which convolutions (see `Network.select`); None means all main layers.
     """
     checks.function("initializer", initializer)
+    _check_called(initializer, "per_layer")
     if _names(initializer, "network"):
         raise ValueError("per_layer takes (key, shape, dtype) initialisers: compose this by chain")
     return fill_layers(

@@ -108,8 +108,7 @@ def _norms(found: Mapping[Path, Any]) -> dict[Path, float]:
         shift = next((names[name] for name in _SHIFTS if name in names), None)
         if scale is None or shift is None or np.shape(found[scale]) != np.shape(found[shift]):
             continue
-        if max(np.shape(found[scale]), default=0) == np.size(found[scale]):  # one a channel
-            starts[scale], starts[shift] = 1.0, 0.0
+        starts[scale], starts[shift] = 1.0, 0.0
     return starts
 
 

@@ -7,7 +7,7 @@ et al. 2018, section 2).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 from jaxtyping import Array
@@ -30,7 +30,8 @@ def at_relative_norm(
 
     Args:
         relative_norm: Of all chosen layers, or for each name its own, such as the `norms` of the
-            card of a bank that ships.
+            card of a bank that ships. Names may be patterns, as of `Network.select`; a layer's own
+            name comes before them.
         layers: Which convolutions (see `Network.select`); None means all main layers, or those that
             `relative_norm` names.
         live: The taps whose norm counts (`Network.live_taps`): the others, which never meet data,
@@ -39,7 +40,7 @@ def at_relative_norm(
 
     Raises:
         ValueError: A norm that is negative or not finite; a chosen layer that `relative_norm` does
-            not name (when applied).
+            not name, or by several patterns (when applied).
 
     Example:
         >>> import jax.numpy as jnp
@@ -58,30 +59,55 @@ def at_relative_norm(
     if isinstance(relative_norm, Mapping) and layers is None:
         layers = tuple(relative_norm)
 
-    def wanted(layer: Layer) -> float | Array:
-        if not isinstance(relative_norm, Mapping):
-            return relative_norm
-        if layer.name not in relative_norm:
-            raise ValueError(
-                f"no norm is given for layer {layer.name!r}: name it, or choose other layers"
-            )
-        return relative_norm[layer.name]
-
     def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
         del key
         known = network_layers.of(params, network)
         chosen = known.select(layers)
+        wanted = _by_layer(relative_norm, chosen, known)
         counted = known.live_taps() if live is None else live
         new = {}
         for layer, kernel in zip(chosen, kernels.get_all(params, chosen), strict=True):
             met = network_layers.live_part(kernel, layer, counted)
             share = math.prod(met.shape[:-2]) / math.prod(layer.size)
-            own = relative_norms.as_factor(wanted(layer))
+            own = relative_norms.as_factor(wanted[layer.name])
             target = own * relative_norms.default_norm(layer.shape, share)
             new[layer] = relative_norms.with_norm(kernel, target, met)
         return kernels.put(params, new)
 
     return init
+
+
+def _by_layer(
+    relative_norm: float | Array | Mapping[str, float | Array],
+    chosen: Sequence[Layer],
+    network: Network,
+) -> dict[str, float | Array]:
+    """The norm of each chosen layer, by its name."""
+    if not isinstance(relative_norm, Mapping):
+        return {layer.name: relative_norm for layer in chosen}
+    meant: dict[str, list[str]] = {layer.name: [] for layer in chosen}
+    for given in relative_norm:
+        for layer in _named(given, network):
+            if layer.name in meant:
+                meant[layer.name].append(given)
+    norms = {}
+    for name, given in meant.items():
+        if not given:
+            raise ValueError(f"no norm is given for layer {name!r}: name it, or choose others")
+        if name not in given and len(given) > 1:
+            raise ValueError(
+                f"layer {name!r} is meant by {' and '.join(map(repr, given))}: give its own name"
+            )
+        norms[name] = relative_norm[name if name in given else given[0]]
+    return norms
+
+
+def _named(name: str, network: Network) -> Sequence[Layer]:
+    """The layers that a name or a pattern means; none where the network has none of the kind."""
+    try:
+        return network.select(name)
+    except ValueError:
+        return ()
 
 
 def for_step_size(

@@ -28,10 +28,10 @@ def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsI
     This was measured, and is better than random initialisation with tuned norms and rate, for
     ResNet-18 with a first layer of 7×7, on CIFAR-100 and on Tiny ImageNet at 32×32, trained by SGD
     at a rate of 0.01 (`results/general/README.md`). It is done where the first layer is about as
-    large: two axes of 5 to 11 taps, a smaller stride, one group, not transposed. Any other
-    network stays as it is, for nothing has been established there; `jaxinit.changed` lists what
-    would be filled. One layer is the first: of several networks with stacked parameters trace one,
-    and `jax.vmap` the initialiser over their keys and parameters.
+    large: two axes of 5 to 11 taps, a smaller stride, one group, not transposed; and where no other
+    convolution reads the images. Any other network stays as it is, for nothing has been established
+    there; `jaxinit.changed` lists what would be filled. Of several networks with stacked parameters
+    trace one, and `jax.vmap` the initialiser over their keys and parameters.
 
     Both norms are step sizes, and ask for a normalisation behind each layer. For a network without
     it take the filters alone (`jaxinit.start`), and bring what they make to a variance of 1 by
@@ -67,11 +67,17 @@ def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsI
     def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
         checks.key(key)
         known = network_layers.of(params, network)
-        if not known.main or not _is_as_measured(known.main[0]):
+        if not known.main or not _is_as_measured(known.main[0]) or _is_not_alone(known):
             return params
         return shorten_others(key, fill_first(key, params, network=known), network=known)
 
     return init
+
+
+def _is_not_alone(network: Network) -> bool:
+    """Whether other convolutions than the first main one read the input, where that is known."""
+    readers = [layer for layer in network.layers if layer.reads_input]
+    return bool(readers) and readers != [network.main[0]]
 
 
 def _is_as_measured(layer: Layer) -> bool:

@@ -24,6 +24,7 @@ from jaxtyping import Array
 from jaxinit import banks, checkpoints, tracing, trees, weights
 from jaxinit import layers as network_layers
 from jaxinit.banks import FilterBank
+from jaxinit.declaring import declare
 from jaxinit.layers import Network
 from jaxinit.models import convolution, registry, torch
 from jaxinit.signatures import Params
@@ -139,7 +140,7 @@ def _of_arrays(
     if len(set(short)) == len(short):
         found = dict(zip(short, found.values(), strict=True))
     try:
-        return found, network_layers.declare(found, list(found), layout=layout)
+        return found, declare(found, list(found), layout=layout)
     except ValueError:
         raise ValueError(
             f"the arrays of {path} do not look like (height, width, in, out): say --layout OIHW, "

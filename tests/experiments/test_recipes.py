@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxinit
 from experiments import recipes
 from experiments.cli.errors import UserError
 from experiments.recipes import Recipes
@@ -12,7 +13,7 @@ from experiments.records import summaries
 from experiments.runs.evaluation import Evaluation
 from experiments.runs.variants import Variant
 from experiments.training.hyperparameters import Training
-from jaxinit import banks, initializers, kernels, layers
+from jaxinit import banks, initializers, kernels
 from tests import small
 from tests.experiments.small import run
 from tests.experiments.test_ablations import NoModels, assert_parallel, drawn, norm
@@ -112,7 +113,7 @@ def test_a_bank_that_does_not_fit_the_network_is_refused():
             super().__init__()
             kernels = {"conv1": (3, 3, 3, 8), "conv2": (5, 5, 8, 8)}
             self.params = {name: {"kernel": jnp.ones(shape)} for name, shape in kernels.items()}
-            self.network = layers.declare(self.params, list(kernels))
+            self.network = jaxinit.declare(self.params, list(kernels))
 
     with pytest.raises(UserError, match="no filters of 5×5, as conv2 has: take another"):
         recipes.ask(Recipes(**{**OPTIONS, "bodies": ("cifar10-resnets",)}), Wide())

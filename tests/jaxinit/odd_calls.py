@@ -200,7 +200,7 @@ def of_the_rest() -> Table:
     add(kmeans.fit, key=KEY, points=POINTS, k=2, weights=np.ones(6, np.float32))
     add(kmeans.fit, key=KEY, points=POINTS, k=2, centers=POINTS[:2])
     add(kmeans.assign, points=POINTS, centers=POINTS[:2])
-    add(layers.declare, params=PARAMS, names=["conv1"])
+    add(jaxinit.declare, params=PARAMS, names=["conv1"])
     add(layers.of, params=PARAMS, network=NETWORK)
     own["Network.select"] = (NETWORK.select, {"layers": 1})
     own["Network[…]"] = (NETWORK.__getitem__, {"name": "conv1"})

@@ -738,6 +738,7 @@ def test_default_knows_normalisations_by_their_pairs():
         "conv": {"value": jnp.ones((3, 3, 3, 4)), "bias": jnp.full(4, 3.0)},
         "haiku": {"scale": jnp.full((1, 1, 1, 4), 6.0), "offset": jnp.full((1, 1, 1, 4), 5.0)},
         "equinox": {"weight": jnp.full(4, 6.0), "bias": jnp.full(4, 5.0)},
+        "scanned": {"scale": jnp.full((3, 4), 6.0), "bias": jnp.full((3, 4), 5.0)},
         "layer_scale": {"scale": jnp.full(4, 1e-6)},
         "temperature": {"scale": jnp.asarray(0.07)},
     }
@@ -746,6 +747,7 @@ def test_default_knows_normalisations_by_their_pairs():
     for name, (scale, shift) in {
         "haiku": ("scale", "offset"),
         "equinox": ("weight", "bias"),
+        "scanned": ("scale", "bias"),
     }.items():
         np.testing.assert_array_equal(made[name][scale], 1)
         np.testing.assert_array_equal(made[name][shift], 0)

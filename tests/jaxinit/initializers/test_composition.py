@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxinit
 from jaxinit import initializers
 from tests import small
 from tests.jaxinit.initializers.comparing import changed_layers, same
@@ -134,3 +135,26 @@ def test_a_factor_for_each_output_channel():
     params = {"conv1": {"kernel": jnp.ones((3, 3, 2, 4))}}
     found = initializers.scaled(jnp.arange(4.0)[None, None, None])(jax.random.key(0), params)
     assert jnp.array_equal(found["conv1"]["kernel"][0, 0, 0], jnp.arange(4.0))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: initializers.chain(jaxinit.gabor),
+        lambda: initializers.only(initializers.recommended, layers=1),
+        lambda: initializers.per_layer(jaxinit.kernel_init.dct),
+        lambda: initializers.chain(initializers.chain),
+    ],
+)
+def test_what_makes_an_initializer_has_to_be_called(make):
+    with pytest.raises(ValueError, match=r"makes one: call it, as in \w+\(\)"):
+        make()
+
+
+def test_changed_looks_into_jit(params):
+    init = initializers.gabor(layers=1)
+    plain = initializers.changed(init, params)
+    assert plain == ("conv1/kernel",)
+    assert initializers.changed(jax.jit(init), params) == plain
+    assert initializers.changed(initializers.chain(jax.jit(jax.jit(init))), params) == plain
+    assert initializers.changed(jax.jit(initializers.unchanged()), params) == ()

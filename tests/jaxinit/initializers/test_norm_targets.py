@@ -9,6 +9,7 @@ import pytest
 import jaxinit
 from jaxinit import banks, diagnostics, initializers
 from tests import small
+from tests.jaxinit.initializers.comparing import changed_layers
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -17,6 +18,19 @@ KEY = jax.random.key(0)
 
 def norms(params):
     return {name: float(norm) for name, norm in diagnostics.kernel_norms(params).items()}
+
+
+def test_patterns_name_layers_and_their_own_names_come_first(params):
+    first, *others = small.layer_names(params)
+    made = initializers.at_relative_norm({"*": 0.35, first: 12.0})(KEY, params)
+    for name in (first, *others):
+        kernel = small.get_kernel(made, name)
+        wanted = (12 if name == first else 0.35) * (2 * kernel.shape[2]) ** 0.5
+        assert float(jnp.linalg.norm(kernel)) == pytest.approx(wanted, rel=1e-5)
+    steps = initializers.for_step_size({"layer2_0/*": 4.0})(KEY, params)
+    assert changed_layers(params, steps) == [name for name in others if "layer2_0/" in name]
+    with pytest.raises(ValueError, match=r"meant by 'layer2\*' and 'layer\*': give its own name"):
+        initializers.at_relative_norm({"layer2*": 1.0, "layer*": 2.0})(KEY, params)
 
 
 @pytest.mark.parametrize("relative_norm", [0.35, 12.0])

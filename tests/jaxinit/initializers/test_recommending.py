@@ -98,6 +98,34 @@ def test_a_first_layer_of_groups_or_of_patches_stays_as_it_is(groups, stride, st
     assert changed == (() if stays else ("stem",))
 
 
+def _convolve(x, kernel):
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+@pytest.mark.parametrize(
+    ("apply", "stays"),
+    [
+        (lambda p, x: _convolve(_convolve(x, p["stem"]), p["body"]), False),
+        (lambda p, x: _convolve(_convolve(x, jnp.ones((3, 3, 3, 3))), p["stem"]), False),
+        (lambda p, x: _convolve(_convolve(x * p["gain"], p["stem"]), p["body"]), False),
+        (lambda p, x: _convolve(_convolve(x, p["colour"]), p["stem"]), True),
+        (lambda p, x: _convolve(x, p["stem"]) + _convolve(x, p["other"]), True),
+        (lambda p, x: _convolve(x, p["stem"]) + _convolve(x[:, ::-1], p["stem"]), False),
+    ],
+    ids=["one", "behind a blur", "behind a gain", "behind another", "beside another", "twice"],
+)
+def test_the_first_layer_alone_reads_the_images(apply, stays):
+    shapes = {"stem": (7, 7, 3, 6), "other": (5, 5, 3, 6), "body": (3, 3, 6, 6)}
+    params = {name: jnp.ones(shape) for name, shape in shapes.items()}
+    params |= {"colour": jnp.ones((1, 1, 3, 3)), "gain": jnp.ones((1, 1, 1, 3))}
+    network = jaxinit.trace(apply, params, jnp.zeros((1, 16, 16, 3)))
+    changed = jaxinit.changed(initializers.recommended(), params, network=network)
+    assert ("stem" in changed) != stays
+    assert not stays or not changed
+
+
 def test_images_with_other_channels_than_the_network_reads_get_a_sentence(params):
     init = initializers.recommended(IMAGES[..., :1])
     with pytest.raises(ValueError, match="has 3 input channels, the images have 1"):
