@@ -24,6 +24,7 @@ by_plain_twin = jax.make_user_context(False)
 stands for, so that a program shows its convolutions."""
 
 _CACHE = 2**19  # bytes, about what each core of a CPU has to itself
+_FEWEST = 8  # slices: fewer gained nothing, and each takes compiling
 
 
 @runtime_checkable
@@ -146,7 +147,7 @@ def _in_slices(
     """
     images, most = x.shape[0], max(_CACHE * _cores() // x.dtype.itemsize, taps)
     size = max(most // max(one, 1), 1)
-    if images < 2 * size or jax.default_backend() != "cpu":
+    if images < _FEWEST * size or jax.default_backend() != "cpu":
         return convolve(x, kernel)
     slices, rest = divmod(images, size)
     whole = x[: slices * size].reshape(slices, size, *x.shape[1:])

@@ -45,8 +45,8 @@ def test_values_and_gradients_are_those_of_lax(taps, stride):
 
 @pytest.mark.parametrize(("taps", "stride"), [(3, 1), (3, 2), (7, 2)])
 def test_slices_of_a_batch_and_what_is_left_are_those_of_lax(monkeypatch, taps, stride):
-    """Of seven images three at a time, so that one is left; their gradients, too."""
-    x, kernel = inputs(8, taps, images=7)
+    """Of 25 images three at a time, so that one is left; their gradients, too."""
+    x, kernel = inputs(8, taps, images=25)
     one = 4 * 8 * 8 * 3 if stride == 1 else (8 // stride) ** 2 * taps**2 * 3
     monkeypatch.setattr(convolution, "_CACHE", 3 * one * 4)
     monkeypatch.setattr(convolution, "_cores", lambda: 1)
