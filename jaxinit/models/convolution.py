@@ -132,7 +132,9 @@ def matmul_convolution(
 def _in_slices(
     convolve: Callable[[Array, Array], Array], x: Array, kernel: Array, one: int, taps: int
 ) -> Float[Array, "n ho wo o"]:
-    """Convolves some images at a time where the processors are a CPU's, else all at once.
+    """Convolves some images at a time where all runs on one CPU, else all at once.
+
+    Images that several devices share are not to be gathered for it.
 
     A slice's left factor is as large as the cores' caches, or as the right one if that is larger,
     as each slice reads the kernel again. Gradients, too, are taken by slices: each makes its left
@@ -147,7 +149,8 @@ def _in_slices(
     """
     images, most = x.shape[0], max(_CACHE * _cores() // x.dtype.itemsize, taps)
     size = max(most // max(one, 1), 1)
-    if images < _FEWEST * size or jax.default_backend() != "cpu":
+    is_one_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
+    if images < _FEWEST * size or not is_one_cpu:
         return convolve(x, kernel)
     slices, rest = divmod(images, size)
     whole = x[: slices * size].reshape(slices, size, *x.shape[1:])
