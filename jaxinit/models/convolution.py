@@ -132,9 +132,7 @@ def matmul_convolution(
 def _in_slices(
     convolve: Callable[[Array, Array], Array], x: Array, kernel: Array, one: int, taps: int
 ) -> Float[Array, "n ho wo o"]:
-    """Convolves some images at a time where all runs on one CPU, else all at once.
-
-    Images that several devices share are not to be gathered for it.
+    """Convolves some images at a time on a lone CPU, else all at once: devices may share them.
 
     A slice's left factor is as large as the cores' caches, or as the right one if that is larger,
     as each slice reads the kernel again. Gradients, too, are taken by slices: each makes its left
