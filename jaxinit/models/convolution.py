@@ -145,10 +145,12 @@ def _in_slices(
         one: Numbers in the left factor of one image.
         taps: Numbers in the right factor.
     """
-    images, most = x.shape[0], max(_CACHE * _cores() // x.dtype.itemsize, taps)
+    images = x.shape[0]
+    most = max(_CACHE * _cores() // x.dtype.itemsize, taps)
     size = max(most // max(one, 1), 1)
     is_one_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
-    if images < _FEWEST * size or not is_one_cpu:
+    is_known = isinstance(images, int)  # and no symbol, as where any number is exported
+    if not (is_known and is_one_cpu) or images < _FEWEST * size:
         return convolve(x, kernel)
     slices, rest = divmod(images, size)
     whole = x[: slices * size].reshape(slices, size, *x.shape[1:])

@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -62,6 +63,15 @@ def test_slices_of_a_batch_and_what_is_left_are_those_of_lax(monkeypatch, taps, 
         functools.partial(assert_close, tolerance=2e-5),
         *(jax.jit(run, static_argnums=0)(c) for c in BOTH),
     )
+
+
+def test_any_number_of_images_can_be_exported():
+    _, kernel = inputs(8, 3)
+    call = jax.jit(lambda x: convolution.matmul_convolution(x, kernel, stride=1, padding=1))
+    images = jax.ShapeDtypeStruct(jax.export.symbolic_shape("n, 8, 8, 3"), jnp.float32)
+    exported = jax.export.export(call)(images)
+    x = inputs(8, 3, images=40)[0]
+    assert_close(exported.call(x), call(x))
 
 
 @pytest.mark.parametrize(("height", "width", "padding"), [(4, 6, 1), (5, 2, 0), (1, 7, 2)])
