@@ -138,17 +138,17 @@ def test_a_factor_for_each_output_channel():
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("takes", "maker"),
     [
-        lambda: initializers.chain(jaxinit.gabor),
-        lambda: initializers.only(initializers.recommended, layers=1),
-        lambda: initializers.per_layer(jaxinit.kernel_init.dct),
-        lambda: initializers.chain(initializers.chain),
+        (initializers.chain, initializers.gabor),
+        (initializers.only, initializers.recommended),
+        (initializers.per_layer, jaxinit.kernel_init.dct),
+        (initializers.chain, initializers.chain),
     ],
 )
-def test_what_makes_an_initializer_has_to_be_called(make):
+def test_what_makes_an_initializer_has_to_be_called(takes, maker):
     with pytest.raises(ValueError, match=r"makes one: call it, as in \w+\(\)"):
-        make()
+        takes(maker)
 
 
 def test_changed_looks_into_jit(params):
