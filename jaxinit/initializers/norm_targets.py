@@ -105,7 +105,7 @@ def _by_layer(
 def _named(name: str, network: Network) -> Sequence[Layer]:
     """The layers that a name or a pattern means; none where the network has none of the kind."""
     try:
-        return network.select(name)
+        return network.select([name])
     except ValueError:
         return ()
 
