@@ -106,7 +106,7 @@ class Walk:
 
     def _call(self, equation: Any, inner: Any, given: Sequence[Value]) -> list[Value]:
         """Goes into a call; what has another shape inside, as in `shard_map`, is no leaf there."""
-        own = inner.jaxpr if isinstance(inner, jax.extend.core.ClosedJaxpr) else inner
+        own = _opened(inner)
         pairs = zip(equation.invars, own.invars, given, strict=True)
         entering = [v if _shape(a) == _shape(b) else _mixed([v]) for a, b, v in pairs]
         results = self._inside(inner, entering)
@@ -114,8 +114,7 @@ class Walk:
         return [v if _shape(a) == _shape(b) else _mixed([v]) for a, b, v in pairs]
 
     def _inside(self, jaxpr: Any, given: Sequence[Value]) -> list[Value]:
-        closed = isinstance(jaxpr, jax.extend.core.ClosedJaxpr)
-        inner = jaxpr.jaxpr if closed else jaxpr
+        inner = _opened(jaxpr)
         return self.run(inner, [NOTHING] * len(inner.constvars), given)
 
     def _scan(self, equation: Any, given: Sequence[Value]) -> list[Value]:
@@ -215,7 +214,7 @@ def scan_counts(equation: Any) -> tuple[int, int]:
     of a scan's parameters differ between versions of JAX.
     """
     (program,) = _programs(equation)
-    inner = program.jaxpr if isinstance(program, jax.extend.core.ClosedJaxpr) else program
+    inner = _opened(program)
 
     def same(outside: Sequence[Any], inside: Sequence[Any]) -> int:
         pairs = zip(outside, inside, strict=True)
@@ -286,7 +285,7 @@ def _stacked(view: View, shape: tuple[int, ...]) -> int:
 def called(equation: Any) -> Any:
     """The program that an equation calls with just its own operands: of jit, remat, custom_jvp."""
     for value in _programs(equation):
-        inner = value.jaxpr if isinstance(value, jax.extend.core.ClosedJaxpr) else value
+        inner = _opened(value)
         shapes = [_shape(atom) for atom in inner.invars]
         given = [_shape(atom) for atom in equation.invars]
         fits = len(shapes) == len(given) and len(inner.outvars) == len(equation.outvars)
@@ -308,12 +307,16 @@ def passed_on(jaxpr: Any) -> list[int | None]:
     for equation in jaxpr.eqns:
         if (inner := called(equation)) is None:
             continue
-        own = inner.jaxpr if isinstance(inner, jax.extend.core.ClosedJaxpr) else inner
-        for result, place in zip(equation.outvars, passed_on(own), strict=True):
+        for result, place in zip(equation.outvars, passed_on(_opened(inner)), strict=True):
             number = None if place is None else number_of(equation.invars[place])
             if number is not None:
                 known[result] = number
     return [number_of(atom) for atom in jaxpr.outvars]
+
+
+def _opened(program: Any) -> Any:
+    """The program itself, without the constants that it may be closed over."""
+    return program.jaxpr if isinstance(program, jax.extend.core.ClosedJaxpr) else program
 
 
 def _programs(equation: Any) -> list[Any]:
@@ -337,14 +340,10 @@ def _refuse_hidden(equation: Any, given: Sequence[Value]) -> None:
 
 def holds_convolution(equation: Any) -> bool:
     """Whether there is a convolution in one of the programs inside an equation."""
-    inner = (
-        own.jaxpr if isinstance(own, jax.extend.core.ClosedJaxpr) else own
-        for own in _programs(equation)
-    )
     return any(
         step.primitive.name == "conv_general_dilated" or holds_convolution(step)
-        for own in inner
-        for step in own.eqns
+        for own in _programs(equation)
+        for step in _opened(own).eqns
     )
 
 
