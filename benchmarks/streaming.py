@@ -25,6 +25,7 @@ from experiments.cli import errors, processes
 from experiments.data.image_rows import ImageRows
 from experiments.data.sets import Dataset
 from experiments.data.tasks import Task
+from experiments.records import surroundings
 from experiments.training import input_pipeline
 from experiments.training.hyperparameters import Training
 from experiments.training.trainer import Trainer
@@ -121,7 +122,7 @@ def measure(
     steps: int, batch_size: int, workers: int | None, size: int, rounds: int, network: Any = None
 ) -> str:
     """Trains in turns on resident and on streamed images, and reads alone."""
-    workers = input_pipeline.cores() if workers is None else workers
+    workers = surroundings.cores() if workers is None else workers
     settings = Training(epochs=_EPOCHS, batch_size=batch_size, schedule="constant")
     asked = mock.patch.object(input_pipeline, "workers_for", return_value=workers)
     with asked, tempfile.TemporaryDirectory() as folder:
@@ -170,7 +171,7 @@ def measure(
             f"{last:.0f} MiB in the last of {_EPOCHS * steps}; all images would take "
             f"{IMAGES * size * size * 3 / 2**20:.0f} MiB",
             f"ratio of streamed to resident, images/s: {shown}; batch {batch_size}, {size}×{size}, "
-            f"{workers} workers, {input_pipeline.cores()} cores, n = {rounds}, "
+            f"{workers} workers, {surroundings.cores()} cores, n = {rounds}, "
             f"jax {jax.__version__}",
         ]
     )

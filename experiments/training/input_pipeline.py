@@ -20,6 +20,7 @@ from jaxtyping import Int, UInt8
 from experiments.cli.errors import UserError
 from experiments.data.image_rows import ImageRows
 from experiments.data.tasks import Task
+from experiments.records import surroundings
 from jaxinit.signatures import PRNGKey
 
 _MOST_WORKERS = 16
@@ -122,14 +123,7 @@ def workers_for(images: tuple[ImageRows, ImageRows]) -> int:
     """
     if all(isinstance(own, np.ndarray) for own in images):
         return 0
-    return min(cores(), _MOST_WORKERS)
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on every system
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return min(surroundings.cores(), _MOST_WORKERS)
 
 
 def read_ahead(batches: Batches, workers: int, first: int = 0) -> Generator[Batch]:

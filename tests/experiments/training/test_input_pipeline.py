@@ -13,6 +13,7 @@ import pytest
 
 from experiments.cli.errors import UserError
 from experiments.data.tasks import Task
+from experiments.records import surroundings
 from experiments.training import input_pipeline
 from experiments.training.input_pipeline import Batches
 
@@ -115,7 +116,7 @@ def test_ctrl_c_is_left_to_this_process_from_a_workers_first_moment():
 def test_arrays_in_memory_are_read_by_this_process():
     array = np.zeros((4, 1, 1, 3), np.uint8)
     assert input_pipeline.workers_for((array, array)) == 0
-    cores = input_pipeline.cores()
+    cores = surroundings.cores()
     assert input_pipeline.workers_for((Numbers(4), array)) == min(cores, 16)
     assert cores >= 1
 
