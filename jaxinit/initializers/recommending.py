@@ -12,35 +12,39 @@ from jaxinit.layers import Layer, Network
 from jaxinit.signatures import Params, ParamsInitializer, PRNGKey
 
 # The norms that were measured, as multiples of the default's.
-_FIRST_NORM, _OTHERS_NORM = 12.0, 0.35
-# Measured are 7; those about as large are taken to be alike, those of 3 are not.
-_TAPS = range(5, 12)
+_FIRST_NORM, _SMALL_FIRST_NORM, _OTHERS_NORM = 12.0, 4.0, 0.35
+# Measured are 7 and 3; those about as large are taken to be alike.
+_TAPS, _FEW_TAPS = range(5, 12), range(3, 5)
 
 
 def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsInitializer:
-    """What ended highest of the starts without trained networks that have a verdict.
+    """What is best established of the starts that need no trained networks.
 
     The first layer gets the centroids of patches of the images (`jaxinit.kernel_init.patch_kmeans`)
     or, where none are given, coloured Gabor filters (`jaxinit.kernel_init.colour_gabor`), at twelve
     times the default's norm. All other main layers keep the filters that they have, at 0.35 times
-    the default's norm.
+    the default's norm. A first layer of 3×3 keeps its filters, too, at four times the norm, since
+    structured ones were not better there.
 
-    This was measured, and is better than random initialisation with tuned norms and rate, for
-    ResNet-18 with a first layer of 7×7, on CIFAR-100 and on Tiny ImageNet at 32×32, trained by SGD
-    at a rate of 0.01 (`results/general/README.md`). It is done where the first layer is about as
-    large: two axes of 5 to 11 taps, a smaller stride, one group, not transposed; and where no other
-    convolution reads the images. Any other network stays as it is, for nothing has been established
-    there; `jaxinit.changed` lists what would be filled. Of several networks with stacked parameters
-    trace one, and `jax.vmap` the initialiser over their keys and parameters.
+    This was measured for training by SGD at a rate of 0.01 (`results/general/README.md`). With a
+    first layer of 7×7, in ResNet-18, it is better than random initialisation with tuned norms and
+    rate, on CIFAR-100 and on Tiny ImageNet at 32×32; with one of 3×3, in ResNet-20, it is that
+    random initialisation, and better than the default start on Tiny ImageNet. It is done where the
+    first layer is about as large: two axes of 5 to 11, or of 3 or 4 taps, a smaller stride, one
+    group, not transposed; and where no other convolution reads the images. Any other network stays
+    as it is, for nothing has been established there; `jaxinit.changed` lists what would be filled.
+    Of several networks with stacked parameters trace one, and `jax.vmap` the initialiser over their
+    keys and parameters.
 
-    Both norms are step sizes, and ask for a normalisation behind each layer. For a network without
+    The norms are step sizes, and ask for a normalisation behind each layer. For a network without
     it take the filters alone (`jaxinit.start`), and bring what they make to a variance of 1 by
     `jaxinit.lsuv`.
 
     Args:
         images: (n, h, w, c), some thousands of the training images, normalised as the network sees
             them; 2,000 and 5,000 were measured. Under `jax.jit` they are part of the program, and
-            k-means takes tens of seconds to compile at 7×7. None where there are none.
+            k-means takes tens of seconds to compile at 7×7. None where there are none. A first
+            layer of 3×3 makes no use of them.
 
     Returns:
         An initialiser. The key decides the first layer alone: give each of several networks
@@ -62,14 +66,21 @@ def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsI
     else:
         kernel = patch_filters.patch_kmeans(images, relative_norm=_FIRST_NORM)
     fill_first = per_layer(kernel, layers=1)
+    lengthen_first = at_relative_norm(_SMALL_FIRST_NORM, layers=1)
     shorten_others = at_relative_norm(_OTHERS_NORM, layers=slice(1, None))
 
     def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
         checks.key(key)
         known = network_layers.of(params, network)
-        if not known.main or not _is_as_measured(known.main[0]) or _is_not_alone(known):
+        if not known.main or not _is_plain(known.main[0]) or _is_not_alone(known):
             return params
-        return shorten_others(key, fill_first(key, params, network=known), network=known)
+        if _has(_TAPS, known.main[0]):
+            first = fill_first
+        elif _has(_FEW_TAPS, known.main[0]):
+            first = lengthen_first
+        else:
+            return params
+        return shorten_others(key, first(key, params, network=known), network=known)
 
     return init
 
@@ -80,9 +91,15 @@ def _is_not_alone(network: Network) -> bool:
     return bool(readers) and readers != [network.main[0]]
 
 
-def _is_as_measured(layer: Layer) -> bool:
-    """Whether a first layer is like those of 7×7 that were measured."""
-    sides = len(layer.size) == 2 and all(taps in _TAPS for taps in layer.size)
+def _has(taps: range, layer: Layer) -> bool:
+    """Whether each axis of a layer has one of these numbers of taps."""
+    return all(side in taps for side in layer.size)
+
+
+def _is_plain(layer: Layer) -> bool:
+    """Whether a first layer is like those that were measured in all but its size."""
     steps = layer.stride or (1, 1)
     are_patches = all(step >= taps for step, taps in zip(steps, layer.size, strict=False))
-    return sides and not are_patches and layer.groups == 1 and not layer.is_transposed
+    return (
+        len(layer.size) == 2 and not are_patches and layer.groups == 1 and not layer.is_transposed
+    )

@@ -34,14 +34,25 @@ def test_filters_in_the_first_layer_and_shorter_ones_behind(params, images):
     assert same(made["fc"], params["fc"])
 
 
+@pytest.mark.parametrize("images", [None, IMAGES], ids=["without images", "with images"])
+def test_a_first_layer_of_3x3_keeps_its_filters(params, images):
+    first, *others = small.layer_names(params)
+    params = small.set_kernels(params, {first: jax.random.normal(KEY, (3, 3, 3, 8))})
+    made = initializers.recommended(images)(KEY, params)
+    for name, norm in {first: 4.0, **dict.fromkeys(others, 0.35)}.items():
+        expected = relative_norms.at_relative_norm(small.get_kernel(params, name), norm)
+        np.testing.assert_allclose(small.get_kernel(made, name), expected, rtol=1e-5)
+    assert same(made["fc"], params["fc"])
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet18-cifar", "resnet20", "vgg11"])
-def test_a_smaller_first_layer_is_not_taken_for_one_of_7x7(name):
+def test_every_main_layer_of_the_librarys_networks_is_filled(name):
     network = registry.get(name).make(classes=10)
     images = jnp.zeros((1, 32, 32, 3))
     params = jax.eval_shape(lambda: network.init(KEY, images, train=False))["params"]
     traced = small.trace(network, (32, 32))
     changed = jaxinit.changed(initializers.recommended(), params, network=traced)
-    assert len(changed) == (len(traced.main) if name == "resnet18" else 0)
+    assert set(changed) == {f"{layer.name}/kernel" for layer in traced.main}
 
 
 def test_layers_of_half_precision_and_many_networks_at_once():
@@ -72,8 +83,9 @@ def test_layers_of_half_precision_and_many_networks_at_once():
         ((7, 7, 7, 3, 8), "DHWIO"),
         ((16, 16, 3, 8), "HWIO"),
         ((1, 1, 3, 8), "HWIO"),
+        ((3, 7, 3, 8), "HWIO"),
     ],
-    ids=["signals", "volumes", "patches", "points alone"],
+    ids=["signals", "volumes", "patches", "points alone", "of two sizes"],
 )
 def test_what_was_not_measured_stays_as_it_is(kernel, layout):
     params = {"stem": {"kernel": jnp.ones(kernel)}}
