@@ -13,8 +13,8 @@ from jaxinit.signatures import Params, ParamsInitializer, PRNGKey
 
 # The norms that were measured, as multiples of the default's.
 _FIRST_NORM, _SMALL_FIRST_NORM, _OTHERS_NORM = 12.0, 4.0, 0.35
-# Measured are 7 and 3; those about as large are taken to be alike.
-_TAPS, _FEW_TAPS = range(5, 12), range(3, 5)
+# Measured are 7, with which those about as large are taken to be alike, and 3.
+_TAPS, _FEW_TAPS = range(5, 12), range(3, 4)
 
 
 def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsInitializer:
@@ -24,17 +24,17 @@ def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsI
     or, where none are given, coloured Gabor filters (`jaxinit.kernel_init.colour_gabor`), at twelve
     times the default's norm. All other main layers keep the filters that they have, at 0.35 times
     the default's norm. A first layer of 3×3 keeps its filters, too, at four times the norm, since
-    structured ones were not better there.
+    no structured ones are shown to be better there.
 
     This was measured for training by SGD at a rate of 0.01 (`results/general/README.md`). With a
     first layer of 7×7, in ResNet-18, it is better than random initialisation with tuned norms and
-    rate, on CIFAR-100 and on Tiny ImageNet at 32×32; with one of 3×3, in ResNet-20, it is that
-    random initialisation, and better than the default start on Tiny ImageNet. It is done where the
-    first layer is about as large: two axes of 5 to 11, or of 3 or 4 taps, a smaller stride, one
-    group, not transposed; and where no other convolution reads the images. Any other network stays
-    as it is, for nothing has been established there; `jaxinit.changed` lists what would be filled.
-    Of several networks with stacked parameters trace one, and `jax.vmap` the initialiser over their
-    keys and parameters.
+    rate, on CIFAR-100 and on Tiny ImageNet at 32×32. With one of 3×3, in ResNet-20, it is itself
+    random initialisation with tuned norms, and better than the default start on Tiny ImageNet. It
+    is done where the first layer is about as large: two axes of 5 to 11 taps, or 3×3, a smaller
+    stride, one group, not transposed; and where it is the first to read the images, and no other
+    convolution reads them. Other networks with such layers are taken to be alike; any others stay
+    as they are. `jaxinit.changed` lists what would be filled. Of several networks with stacked
+    parameters trace one, and `jax.vmap` the initialiser over their keys and parameters.
 
     The norms are step sizes, and ask for a normalisation behind each layer. For a network without
     it take the filters alone (`jaxinit.start`), and bring what they make to a variance of 1 by
@@ -47,13 +47,15 @@ def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsI
             layer of 3×3 makes no use of them.
 
     Returns:
-        An initialiser. The key decides the first layer alone: give each of several networks
-        parameters of its own, or chain `jaxinit.default()` before it.
+        An initialiser. The key decides the first layer alone, and nothing where that keeps its
+        filters: give each of several networks parameters of its own, or chain `jaxinit.default()`
+        before it.
 
     Raises:
         ValueError: Images that patches cannot be taken of; or, when applied, a network whose order
             is not known (give `network=jaxinit.trace(apply, params, x)`), images with other
-            channels than it reads, or kernels that no leaf holds, as with weight normalisation.
+            channels than it reads, where filters are made of them, or kernels that no leaf holds,
+            as with weight normalisation.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -86,9 +88,9 @@ def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsI
 
 
 def _is_not_alone(network: Network) -> bool:
-    """Whether other convolutions than the first main one read the input, where that is known."""
+    """Whether other convolutions than the first main one read the input, or come before it."""
     readers = [layer for layer in network.layers if layer.reads_input]
-    return bool(readers) and readers != [network.main[0]]
+    return (readers or [network.layers[0]]) != [network.main[0]]
 
 
 def _has(taps: range, layer: Layer) -> bool:

@@ -55,6 +55,36 @@ def test_every_main_layer_of_the_librarys_networks_is_filled(name):
     assert set(changed) == {f"{layer.name}/kernel" for layer in traced.main}
 
 
+@pytest.mark.parametrize(
+    ("size", "norm"),
+    [
+        ((2, 2), None),
+        ((3, 3), 4.0),
+        ((3, 5), None),
+        ((4, 4), None),
+        ((5, 5), 12.0),
+        ((7, 5), 12.0),
+        ((11, 11), 12.0),
+        ((12, 12), None),
+    ],
+)
+def test_the_first_norm_follows_from_the_size(size, norm):
+    params = {"stem": jax.random.normal(KEY, (*size, 3, 8)), "body": jnp.ones((3, 3, 8, 8))}
+    network = jaxinit.declare(params, ["stem", "body"], layout="HWIO")
+    made = jax.jit(lambda key, p: initializers.recommended()(key, p, network=network))(KEY, params)
+    ratio = jnp.linalg.norm(made["stem"]) / relative_norms.default_norm((*size, 3, 8))
+    if norm is None:
+        assert same(made, params)
+    else:
+        assert float(ratio) == pytest.approx(norm, rel=1e-5)
+
+
+def test_of_declared_layers_the_first_reads_the_images():
+    params = {"colour": jnp.ones((1, 1, 3, 3)), "stem": jnp.ones((3, 3, 3, 8))}
+    network = jaxinit.declare(params, ["colour", "stem"], layout="HWIO")
+    assert initializers.recommended()(KEY, params, network=network) is params
+
+
 def test_layers_of_half_precision_and_many_networks_at_once():
     """As PyTorch stores them; each of two networks with parameters of its own."""
     shapes = {"stem": (2, 8, 3, 7, 7), "conv": (2, 4, 8, 3, 3)}
@@ -94,9 +124,18 @@ def test_what_was_not_measured_stays_as_it_is(kernel, layout):
 
 
 @pytest.mark.parametrize(
-    ("groups", "stride", "stays"), [(3, 1, True), (1, 7, True), (1, 6, False), (1, 1, False)]
+    ("size", "groups", "stride", "stays"),
+    [
+        (7, 3, 1, True),
+        (7, 1, 7, True),
+        (7, 1, 6, False),
+        (7, 1, 1, False),
+        (3, 3, 1, True),
+        (3, 1, 3, True),
+        (3, 1, 2, False),
+    ],
 )
-def test_a_first_layer_of_groups_or_of_patches_stays_as_it_is(groups, stride, stays):
+def test_a_first_layer_of_groups_or_of_patches_stays_as_it_is(size, groups, stride, stays):
     def apply(params, x):
         dimensions = ("NHWC", "HWIO", "NHWC")
         return jax.lax.conv_general_dilated(
@@ -104,7 +143,7 @@ def test_a_first_layer_of_groups_or_of_patches_stays_as_it_is(groups, stride, st
             feature_group_count=groups,
         )  # fmt: skip
 
-    params = {"stem": jnp.ones((7, 7, 3 // groups, 6))}
+    params = {"stem": jnp.ones((size, size, 3 // groups, 6))}
     network = jaxinit.trace(apply, params, jnp.zeros((1, 16, 16, 3)))
     changed = jaxinit.changed(initializers.recommended(), params, network=network)
     assert changed == (() if stays else ("stem",))
