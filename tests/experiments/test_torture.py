@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 OPTIONS = (
     "--network", "vgg11", "--train-images-per-class", "4", "--test-images-per-class", "2",
     "--epochs", "2", "--source-epochs", "1", "--sources", "2", "--batch-size", "20",
-    "--clusters", "2", "--baselines", "random", "pretrained", "--pairs", "10-14",
+    "--clusters", "2", "--baselines", "random", "pretrained", "--pairs", "10-14", "11-18",
 )  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def whole(tmp_path_factory):
 
 def test_killed_at_any_moment_a_study_ends_with_the_same_bits(whole, tmp_path):
     numbers, seconds = whole
-    assert len(numbers[0]) == 4 + 2
+    assert len(numbers[0]) == 8 + 2
     rng = np.random.default_rng(KILLS)
     folder, studies = tmp_path / "0", 1
     for _ in range(KILLS):

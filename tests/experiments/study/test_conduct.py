@@ -20,9 +20,8 @@ TINY = (
     "--source-epochs", "1", "--sources", "2", "--batch-size", "20",
 )  # fmt: skip
 
-# Compiling takes most of the time: eight convolutions, where the default network has 20, in one
-# program for all numbers of runs.
-SMALL = (*TINY, "--network", "vgg11", "--runs-at-once", "1")
+# Compiling takes most of the time: eight convolutions, where the default network has 20.
+SMALL = (*TINY, "--network", "vgg11")
 PAIR = ("--pairs", "10-14")
 
 # For each its options, the variants and the figures that follow. Models and banks that one has
