@@ -13,8 +13,8 @@ from jaxinit.signatures import Params, ParamsInitializer, PRNGKey
 
 # The norms that were measured, as multiples of the default's.
 _FIRST_NORM, _SMALL_FIRST_NORM, _OTHERS_NORM = 12.0, 4.0, 0.35
-# Measured are 7, with which those about as large are taken to be alike, and 3.
-_TAPS, _FEW_TAPS = range(5, 12), range(3, 4)
+# Measured are 7×7, with which those about as large are taken to be alike, and 3×3.
+_TAPS, _SMALL = range(5, 12), (3, 3)
 
 
 def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsInitializer:
@@ -76,10 +76,11 @@ def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsI
         known = network_layers.of(params, network)
         if not known.main or not _is_plain(known.main[0]) or _is_not_alone(known):
             return params
-        if _has(_TAPS, known.main[0]):
-            first = fill_first
-        elif _has(_FEW_TAPS, known.main[0]):
+        size = known.main[0].size
+        if size == _SMALL:
             first = lengthen_first
+        elif all(taps in _TAPS for taps in size):
+            first = fill_first
         else:
             return params
         return shorten_others(key, first(key, params, network=known), network=known)
@@ -91,11 +92,6 @@ def _is_not_alone(network: Network) -> bool:
     """Whether other convolutions than the first main one read the input, or come before it."""
     readers = [layer for layer in network.layers if layer.reads_input]
     return (readers or [network.layers[0]]) != [network.main[0]]
-
-
-def _has(taps: range, layer: Layer) -> bool:
-    """Whether each axis of a layer has one of these numbers of taps."""
-    return all(side in taps for side in layer.size)
 
 
 def _is_plain(layer: Layer) -> bool:

@@ -72,11 +72,11 @@ def test_the_first_norm_follows_from_the_size(size, norm):
     params = {"stem": jax.random.normal(KEY, (*size, 3, 8)), "body": jnp.ones((3, 3, 8, 8))}
     network = jaxinit.declare(params, ["stem", "body"], layout="HWIO")
     made = jax.jit(lambda key, p: initializers.recommended()(key, p, network=network))(KEY, params)
-    ratio = jnp.linalg.norm(made["stem"]) / relative_norms.default_norm((*size, 3, 8))
     if norm is None:
         assert same(made, params)
     else:
-        assert float(ratio) == pytest.approx(norm, rel=1e-5)
+        expected = norm * relative_norms.default_norm((*size, 3, 8))
+        assert jnp.linalg.norm(made["stem"]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_of_declared_layers_the_first_reads_the_images():
