@@ -1,5 +1,6 @@
 """What several tests of the experiments share: made-up data, and records of runs."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,6 +10,21 @@ from PIL import Image
 from experiments.data.sets import Dataset
 from experiments.records import checksums, run_record
 from experiments.records.run_record import RunRecord
+from jaxinit.models import registry
+
+
+def shrink_networks(change=registry._BY_NAME.__setitem__):
+    """Makes the networks that train whole commands here ones of few layers and channels.
+
+    Compiling takes most of the time of such a test. vgg11 has four convolutions then, not eight,
+    and custom six, not 20.
+    """
+    for name, form in {
+        "vgg11": {"stages": ((8,), (16,), (16, 16))},
+        "custom": {"stages": (1, 1), "widths": (8, 16)},
+    }.items():
+        network = registry.get(name)
+        change(name, dataclasses.replace(network, form=network.form.clone(**form)))
 
 
 def make_dataset(train_per_class=13, test_per_class=4, size=8, superclasses=4, name="procedural"):

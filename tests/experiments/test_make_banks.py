@@ -82,6 +82,7 @@ def test_weights_that_are_not_there_are_asked_for(tmp_path):
         make_banks.write(asked)
 
 
+@pytest.mark.usefixtures("small_networks")
 def test_a_bank_of_source_models_tells_how_well_they_did(tmp_path):
     from experiments.data.sets import Data
     from experiments.runs.sources import Sources
@@ -91,7 +92,7 @@ def test_a_bank_of_source_models_tells_how_well_they_did(tmp_path):
         bank="cifar100-resnet18-euclidean",
         destination=str(tmp_path / "made"),
         data=Data(dataset="procedural", train_images_per_class=2, test_images_per_class=1),
-        training=Training(batch_size=20, network="resnet20"),
+        training=Training(batch_size=20, network="custom"),
         sources=Sources(sources=1, source_epochs=1, models_dir=str(tmp_path / "models")),
     )
     make_banks.write(asked)
