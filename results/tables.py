@@ -32,9 +32,13 @@ _AUTHORS = {
 }
 _TUNED = "random-x12.random-x0.35.rate-0.01"  # the random start that tuning chose
 _SLOW = "random-x12.random-x0.35.rate-0.0033"  # and that of the wider search
+_SHORT = "random-x1.random-x0.35.rate-0.01"  # of tuned norms behind the first layer alone
+_DOG = "difference-of-gaussians-1"
+_BEHIND = "x12.random-x0.35.rate-0.01"  # what follows another first layer
 _RECIPE = "gabor-1-x12.random-x0.35.rate-0.01"
 _SOURCE = "pretrained-x12.pretrained-x0.35.rate-0.01"
 _WIDER = "gabor-1-x12.fourier-k3-x0.35.rate-0.01"
+
 # Planned families of which no one folder has all starts: what is asked, a start, another, and after
 # how many epochs.
 _PLANNED = {
@@ -59,6 +63,24 @@ _PLANNED = {
     ],
     "twenty": [
         ("Gabor × 12; Fourier × 0.35; against tuned random, rate 0.0033", _WIDER, _SLOW, 15),
+    ],
+    "helps": [
+        ("A layer that stays: random × 12; against random × 1", _TUNED, _SHORT, 15),
+        ("Smoothness: smooth; against random", f"smooth-1-{_BEHIND}", _TUNED, 15),
+        (
+            "Structure: differences of Gaussians; against smooth",
+            f"{_DOG}-{_BEHIND}",
+            f"smooth-1-{_BEHIND}",
+            15,
+        ),
+        ("Orientation: Gabor; against differences of Gaussians", _RECIPE, f"{_DOG}-{_BEHIND}", 15),
+        ("Colour: Gabor with colour; against Gabor", f"colour-gabor-1-{_BEHIND}", _RECIPE, 15),
+        (
+            "Fit to the images: patch whitening; against orthogonal",
+            f"patch-whitening-1-{_BEHIND}",
+            f"orthogonal-1-{_BEHIND}",
+            15,
+        ),
     ],
     "source": [
         ("Pretrained × 12, × 0.35; after 15 epochs", _SOURCE, _SLOW, 15),
