@@ -22,6 +22,16 @@ from tests.experiments.small import save_folder
 
 KILLS = int(os.environ.get("JAXINIT_KILLS", "1"))
 ROOT = Path(__file__).parents[2]
+# By hand the command as users give it; once, among all tests, a network that compiles faster.
+PROGRAM = """
+import sys
+from experiments import clusters
+from tests.experiments import small
+
+small.shrink_networks()
+clusters.main(sys.argv[1:])
+"""
+COMMAND = ("-m", "experiments.clusters") if KILLS > 1 else ("-c", PROGRAM)
 OPTIONS = (
     "--network", "vgg11", "--train-images-per-class", "4", "--test-images-per-class", "2",
     "--epochs", "2", "--source-epochs", "1", "--sources", "2", "--batch-size", "20",
@@ -32,7 +42,7 @@ OPTIONS = (
 def start(folder, options=OPTIONS, **how):
     places = ("--output", str(folder / "clusters"), "--models-dir", str(folder / "sources"))
     return subprocess.Popen(
-        [sys.executable, "-m", "experiments.clusters", *options, *places],
+        [sys.executable, *COMMAND, *options, *places],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -63,14 +73,16 @@ def made(folder):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """What one start makes that nothing interrupts, and the seconds that it takes."""
+    """What one start makes that nothing interrupts, the seconds that it takes, and the kB."""
     folder, began = tmp_path_factory.mktemp("whole"), time.monotonic()
     finish(folder)
-    return made(folder), time.monotonic() - began
+    seconds = time.monotonic() - began
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return made(folder), seconds, sum(path.stat().st_size for path in files) / 1e3
 
 
 def test_killed_at_any_moment_a_study_ends_with_the_same_bits(whole, tmp_path):
-    numbers, seconds = whole
+    numbers, seconds, _ = whole
     assert len(numbers[0]) == 8 + 2
     rng = np.random.default_rng(KILLS)
     folder, studies = tmp_path / "0", 1
@@ -93,12 +105,12 @@ def test_killed_at_any_moment_a_study_ends_with_the_same_bits(whole, tmp_path):
 
 def test_a_full_disk_ends_a_command_in_a_sentence(whole, tmp_path):
     """Of any size that is too small; what was finished is there for the next start."""
-    numbers, _ = whole
+    numbers, _, needed = whole
     rng = np.random.default_rng(KILLS)
     for trial in range(max(1, KILLS // 5)):
         disk = tmp_path / str(trial)
         disk.mkdir()
-        size = int(10 ** rng.uniform(1, 5.3))  # kB: all takes about 250,000
+        size = int(10 ** rng.uniform(1, np.log10(0.8 * needed)))
         mount = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "none", str(disk)]
         if subprocess.run(mount, capture_output=True, check=False).returncode:
             pytest.skip("only those who may mount can fill a disk of their own")
