@@ -17,7 +17,7 @@ def shrink_networks(change=registry._BY_NAME.__setitem__):
     """Makes the networks that train whole commands here ones of few layers and channels.
 
     Compiling takes most of the time of such a test. vgg11 has four convolutions then, not eight,
-    and custom six, not 20.
+    and custom six, not 20; `cli/test_start.py` leaves vgg11 as it is.
     """
     for name, form in {
         "vgg11": {"stages": ((8,), (16,), (16, 16))},

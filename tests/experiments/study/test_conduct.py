@@ -22,7 +22,7 @@ TINY = (
     "--source-epochs", "1", "--sources", "2", "--batch-size", "20",
 )  # fmt: skip
 
-# Of four convolutions here.
+# Which `small_networks` cuts to four convolutions.
 SMALL = (*TINY, "--network", "vgg11")
 PAIR = ("--pairs", "10-14")
 
