@@ -33,11 +33,19 @@ def records_in(folder: Path) -> None:
 
 def sentence(why: str) -> str:
     """What is recorded, and how to go on."""
-    counts = {folder: len(list(folder.glob("runs/*.json"))) for folder in _folders}
+    counts = {folder: _count(folder) for folder in _folders}
     found = [f"{count} in {folder}" for folder, count in counts.items() if count]
     if not found:
         return f"{why}: nothing is recorded yet, the same command starts again"
     return f"{why}: recorded runs: {', '.join(found)}; the same command goes on from there"
+
+
+def _count(folder: Path) -> int:
+    """Runs in files of their own, and in an archive, a line each."""
+    packed = 0
+    with contextlib.suppress(OSError):
+        packed = (folder / "runs.jsonl").read_bytes().count(b"\n")
+    return len(list(folder.glob("runs/*.json"))) + packed
 
 
 def prepare() -> None:

@@ -137,6 +137,13 @@ def test_the_sentence_counts_what_is_recorded(tmp_path, monkeypatch):
     )
 
 
+def test_an_interruption_counts_what_an_archive_holds(tmp_path, monkeypatch):
+    monkeypatch.setattr(interruption, "_folders", {})
+    (tmp_path / "runs.jsonl").write_text("{}\n{}\n")
+    interruption.records_in(tmp_path)
+    assert f"recorded runs: 2 in {tmp_path};" in interruption.sentence("x")
+
+
 def test_importing_the_package_changes_nothing_for_others():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert sys.excepthook is not interruption._raised  # pyright: ignore[reportPrivateUsage]
