@@ -13,18 +13,21 @@ from experiments.records.run_record import RunRecord
 from jaxinit.models import registry
 
 
-def shrink_networks(change=registry._BY_NAME.__setitem__):
-    """Makes the networks that train whole commands here ones of few layers and channels.
+def networks():
+    """Networks of few layers and channels by the names of those whose places they take.
 
-    Compiling takes most of the time of such a test. vgg11 has four convolutions then, not eight,
-    and custom six, not 20; `cli/test_start.py` leaves vgg11 as it is.
+    Compiling takes most of the time of a whole command. vgg11 has four convolutions here, not
+    eight, and custom six, not 20; `cli/test_start.py` leaves vgg11 as it is.
     """
-    for name, form in {
+    forms = {
         "vgg11": {"stages": ((8,), (16,), (16, 16))},
         "custom": {"stages": (1, 1), "widths": (8, 16)},
-    }.items():
-        network = registry.get(name)
-        change(name, dataclasses.replace(network, form=network.form.clone(**form)))
+    }
+    whole = {name: registry.get(name) for name in forms}
+    return {
+        name: dataclasses.replace(network, form=network.form.clone(**forms[name]))
+        for name, network in whole.items()
+    }
 
 
 def make_dataset(train_per_class=13, test_per_class=4, size=8, superclasses=4, name="procedural"):

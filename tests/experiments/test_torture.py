@@ -26,9 +26,10 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import sys
 from experiments import clusters
+from jaxinit.models import registry
 from tests.experiments import small
 
-small.shrink_networks()
+registry._BY_NAME.update(small.networks())
 clusters.main(sys.argv[1:])
 """
 COMMAND = ("-m", "experiments.clusters") if KILLS > 1 else ("-c", PROGRAM)
