@@ -1,8 +1,13 @@
 """Every test runs under strict dtype and rank promotion, with shapes and types checked."""
 
 import os
+import signal
 import subprocess
 import sys
+
+# What is started in the background ignores Ctrl-C, and so would the programs that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Of several workers each keeps to its share of the cores, and so does what it starts: threads of
 # XLA and PyTorch that wait for those of another worker cost a tenth of the time.
@@ -13,10 +18,10 @@ if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
 
 # Before JAX starts: a GPU would have other roundings.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Halves the time of compiling, most of which goes into how XLA writes fusions by default. Who sets
-# XLA_FLAGS, to nothing for instance, has it as users have it.
+# Most of compiling is how XLA writes fusions by default, and optimising what then runs once or
+# twice. Who sets XLA_FLAGS, to nothing for instance, has it as users have it.
 if "XLA_FLAGS" not in os.environ:
-    flags = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1"
+    flags = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
     # A flag that XLA does not know, as another version may not, ends a process.
     probe = subprocess.run(
         [sys.executable, "-c", "import jax; jax.devices()"],

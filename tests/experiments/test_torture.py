@@ -152,7 +152,6 @@ def test_an_interruption_leaves_one_line_and_no_worker(tmp_path):
     options += ["--epochs", "100000", "--source-epochs", "1", "--sources", "1", "--clusters", "2"]
     options += ["--batch-size", "20", "--pairs", "2-3", "--group-classes", "5"]
     rng = np.random.default_rng(KILLS)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
     for _ in range(KILLS // 5):
         process = start(tmp_path, options, start_new_session=True)
         while len(of_session(process.pid)) < 3:

@@ -101,16 +101,18 @@ def test_without_a_folder_for_temporary_files_nothing_is_begun(monkeypatch, caps
 @pytest.mark.parametrize("how", ["imports", "trains", "is terminated"])
 def test_an_interruption_ends_in_one_line(tmp_path, how):
     process = start(tmp_path, "--epochs", "100000", "--network", "vgg11")
-    assert process.stderr is not None
-    if how == "imports":
-        time.sleep(0.7)
-    else:
-        while not list(tmp_path.glob("output/sources/*/runs/*.json")):
-            assert process.poll() is None
-            time.sleep(0.05)
     kind = signal.SIGTERM if how == "is terminated" else signal.SIGINT
-    process.send_signal(kind)
-    said, news = process.communicate(timeout=20)
+    try:
+        if how == "imports":
+            time.sleep(0.7)
+        else:
+            while not list(tmp_path.glob("output/sources/*/runs/*.json")):
+                assert process.poll() is None
+                time.sleep(0.05)
+        process.send_signal(kind)
+        said, news = process.communicate(timeout=20)
+    finally:
+        process.kill()
     assert process.returncode == 128 + kind
     lines = [line for line in news.splitlines() if line.startswith(("interrupted", "ended by"))]
     assert lines == [news.splitlines()[-1]]

@@ -145,13 +145,16 @@ def test_an_end_from_outside_leaves_no_worker(number):
         start_new_session=True,
     )
     assert process.stdout
-    workers = [int(pid) for pid in process.stdout.readline().split()]
-    assert len(workers) == 1
-    if number == signal.SIGINT:
-        os.killpg(process.pid, number)
-    else:
-        process.send_signal(number)
-    _, news = process.communicate(timeout=60)
+    try:
+        workers = [int(pid) for pid in process.stdout.readline().split()]
+        assert len(workers) == 1
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        _, news = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert "resource_tracker" not in news
     deadline = time.monotonic() + 20
     while any(is_running(pid) for pid in workers) and time.monotonic() < deadline:
