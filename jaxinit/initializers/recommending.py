@@ -12,7 +12,9 @@ from jaxinit.layers import Layer, Network
 from jaxinit.signatures import Params, ParamsInitializer, PRNGKey
 
 # The norms that were measured, as multiples of the default's.
-_FIRST_NORM, _SMALL_FIRST_NORM, _OTHERS_NORM = 12.0, 4.0, 0.35
+_FIRST_NORM, _OTHERS_NORM = 12.0, 0.35
+# Those of a first layer of 3×3: of its own filters, and of centroids.
+_SMALL_OWN_NORM, _SMALL_CENTROIDS_NORM = 4.0, 1.0
 # Measured are 7×7, with which those about as large are taken to be alike, and 3×3.
 _TAPS, _SMALL = range(5, 12), (3, 3)
 
@@ -23,18 +25,21 @@ def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsI
     The first layer gets the centroids of patches of the images (`jaxinit.kernel_init.patch_kmeans`)
     or, where none are given, coloured Gabor filters (`jaxinit.kernel_init.colour_gabor`), at twelve
     times the default's norm. All other main layers keep the filters that they have, at 0.35 times
-    the default's norm. A first layer of 3×3 keeps its filters, too, at four times the norm, since
-    no structured ones are shown to be better there.
+    the default's norm. In a first layer of 3×3 the centroids have the default's norm; without
+    images it keeps its filters, too, at four times the norm, since coloured Gabor filters are not
+    shown to be better there.
 
     This was measured for training by SGD at a rate of 0.01 (`results/general/README.md`). With a
     first layer of 7×7, in ResNet-18, it is better than random initialisation with tuned norms and
-    rate, on CIFAR-100 and on Tiny ImageNet at 32×32. With one of 3×3, in ResNet-20, it is itself
-    random initialisation with tuned norms, and better than the default start on Tiny ImageNet. It
-    is done where the first layer is about as large: two axes of 5 to 11 taps, or 3×3, a smaller
-    stride, one group, not transposed; and where it is the first to read the images, and no other
-    convolution reads them. Other networks with such layers are taken to be alike; any others stay
-    as they are. `jaxinit.changed` lists what would be filled. Of several networks with stacked
-    parameters trace one, and `jax.vmap` the initialiser over their keys and parameters.
+    rate, on CIFAR-100 and on Tiny ImageNet at 32×32. With one of 3×3, in ResNet-20 on Tiny
+    ImageNet, centroids are so, too, on eight further tasks
+    (`results/general-resnet20-more/README.md`); without images it is itself random initialisation
+    with tuned norms, and better than the default start. It is done where the first layer is about
+    as large: two axes of 5 to 11 taps, or 3×3, a smaller stride, one group, not transposed; and
+    where it is the first to read the images, and no other convolution reads them. Other networks
+    with such layers are taken to be alike; any others stay as they are. `jaxinit.changed` lists
+    what would be filled. Of several networks with stacked parameters trace one, and `jax.vmap` the
+    initialiser over their keys and parameters.
 
     The norms are step sizes, and ask for a normalisation behind each layer. For a network without
     it take the filters alone (`jaxinit.start`), and bring what they make to a variance of 1 by
@@ -43,8 +48,7 @@ def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsI
     Args:
         images: (n, h, w, c), some thousands of the training images, normalised as the network sees
             them; 2,000 and 5,000 were measured. Under `jax.jit` they are part of the program, and
-            k-means takes tens of seconds to compile at 7×7. None where there are none. A first
-            layer of 3×3 makes no use of them.
+            k-means takes tens of seconds to compile at 7×7. None where there are none.
 
     Returns:
         An initialiser. The key decides the first layer alone, and nothing where that keeps its
@@ -63,12 +67,7 @@ def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsI
         >>> recommended()(jax.random.key(0), params)["conv1"]["kernel"].shape
         (7, 7, 3, 64)
     """
-    if images is None:
-        kernel = gabor_filters.colour_gabor(_FIRST_NORM)
-    else:
-        kernel = patch_filters.patch_kmeans(images, relative_norm=_FIRST_NORM)
-    fill_first = per_layer(kernel, layers=1)
-    lengthen_first = at_relative_norm(_SMALL_FIRST_NORM, layers=1)
+    fill_large, fill_small = _fill_first(images)
     shorten_others = at_relative_norm(_OTHERS_NORM, layers=slice(1, None))
 
     def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
@@ -78,14 +77,27 @@ def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsI
             return params
         size = known.main[0].size
         if size == _SMALL:
-            first = lengthen_first
+            first = fill_small
         elif all(taps in _TAPS for taps in size):
-            first = fill_first
+            first = fill_large
         else:
             return params
         return shorten_others(key, first(key, params, network=known), network=known)
 
     return init
+
+
+def _fill_first(
+    images: Num[Array | np.ndarray, "..."] | None,
+) -> tuple[ParamsInitializer, ParamsInitializer]:
+    """What fills a first layer of about 7×7, and what one of 3×3."""
+    if images is None:
+        large = per_layer(gabor_filters.colour_gabor(_FIRST_NORM), layers=1)
+        return large, at_relative_norm(_SMALL_OWN_NORM, layers=1)
+    norms = (_FIRST_NORM, _SMALL_CENTROIDS_NORM)
+    kernels = (patch_filters.patch_kmeans(images, relative_norm=norm) for norm in norms)
+    large, small = (per_layer(kernel, layers=1) for kernel in kernels)
+    return large, small
 
 
 def _is_not_alone(network: Network) -> bool:

@@ -35,12 +35,18 @@ def test_filters_in_the_first_layer_and_shorter_ones_behind(params, images):
 
 
 @pytest.mark.parametrize("images", [None, IMAGES], ids=["without images", "with images"])
-def test_a_first_layer_of_3x3_keeps_its_filters(params, images):
+def test_a_first_layer_of_3x3_keeps_its_filters_or_gets_centroids(params, images):
     first, *others = small.layer_names(params)
-    params = small.set_kernels(params, {first: jax.random.normal(KEY, (3, 3, 3, 8))})
+    own = jax.random.normal(KEY, (3, 3, 3, 8))
+    params = small.set_kernels(params, {first: own})
     made = initializers.recommended(images)(KEY, params)
-    for name, norm in {first: 4.0, **dict.fromkeys(others, 0.35)}.items():
-        expected = relative_norms.at_relative_norm(small.get_kernel(params, name), norm)
+    if images is not None:
+        own = kernel_init.patch_kmeans(images)(jax.random.fold_in(KEY, 0), own.shape)
+    norm = 4.0 if images is None else 1.0
+    expected = relative_norms.at_relative_norm(own, norm)
+    np.testing.assert_allclose(small.get_kernel(made, first), expected, rtol=1e-5)
+    for name in others:
+        expected = relative_norms.at_relative_norm(small.get_kernel(params, name), 0.35)
         np.testing.assert_allclose(small.get_kernel(made, name), expected, rtol=1e-5)
     assert same(made["fc"], params["fc"])
 
