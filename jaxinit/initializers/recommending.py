@@ -27,12 +27,12 @@ def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsI
     times the default's norm. All other main layers keep the filters that they have, at 0.35 times
     the default's norm. In a first layer of 3×3 the centroids have the default's norm; without
     images it keeps its filters, too, at four times the norm, since coloured Gabor filters are not
-    shown to be better there.
+    shown to be better there (measured in front of a bank only).
 
     This was measured for training by SGD at a rate of 0.01 (`results/general/README.md`). With a
     first layer of 7×7, in ResNet-18, it is better than random initialisation with tuned norms and
     rate, on CIFAR-100 and on Tiny ImageNet at 32×32. With one of 3×3, in ResNet-20 on Tiny
-    ImageNet, centroids are so, too, on eight further tasks
+    ImageNet, centroids are so, too, on eight tasks, after ten on which that was open
     (`results/general-resnet20-more/README.md`); without images it is itself random initialisation
     with tuned norms, and better than the default start. It is done where the first layer is about
     as large: two axes of 5 to 11 taps, or 3×3, a smaller stride, one group, not transposed; and

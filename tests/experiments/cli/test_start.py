@@ -113,6 +113,7 @@ def test_an_interruption_ends_in_one_line(tmp_path, how):
         said, news = process.communicate(timeout=20)
     finally:
         process.kill()
+        process.wait()
     assert process.returncode == 128 + kind
     lines = [line for line in news.splitlines() if line.startswith(("interrupted", "ended by"))]
     assert lines == [news.splitlines()[-1]]

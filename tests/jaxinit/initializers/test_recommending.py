@@ -183,7 +183,10 @@ def test_the_first_layer_alone_reads_the_images(apply, stays):
     assert not stays or not changed
 
 
-def test_images_with_other_channels_than_the_network_reads_get_a_sentence(params):
+@pytest.mark.parametrize("size", [(7, 7), (3, 3)])
+def test_images_with_other_channels_than_the_network_reads_get_a_sentence(params, size):
+    first = small.layer_names(params)[0]
+    params = small.set_kernels(params, {first: jnp.ones((*size, 3, 8))})
     init = initializers.recommended(IMAGES[..., :1])
     with pytest.raises(ValueError, match="has 3 input channels, the images have 1"):
         init(KEY, params)
