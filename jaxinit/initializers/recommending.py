@@ -9,7 +9,7 @@ from jaxinit.initializers.composition import per_layer
 from jaxinit.initializers.norm_targets import at_relative_norm
 from jaxinit.kernel_init import gabor_filters, patch_filters
 from jaxinit.layers import Layer, Network
-from jaxinit.signatures import Params, ParamsInitializer, PRNGKey
+from jaxinit.signatures import Initializer, Params, ParamsInitializer, PRNGKey
 
 # The norms that were measured, as multiples of the default's.
 _FIRST_NORM, _OTHERS_NORM = 12.0, 0.35
@@ -67,7 +67,9 @@ def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsI
         >>> recommended()(jax.random.key(0), params)["conv1"]["kernel"].shape
         (7, 7, 3, 64)
     """
-    fill_large, fill_small = _fill_first(images)
+    fill_first = per_layer(_first_kernel(images), layers=1)
+    small_norm = _SMALL_OWN_NORM if images is None else _SMALL_CENTROIDS_NORM
+    rescale_small = at_relative_norm(small_norm, layers=1)
     shorten_others = at_relative_norm(_OTHERS_NORM, layers=slice(1, None))
 
     def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
@@ -76,28 +78,23 @@ def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsI
         if not known.main or not _is_plain(known.main[0]) or _is_not_alone(known):
             return params
         size = known.main[0].size
-        if size == _SMALL:
-            first = fill_small
-        elif all(taps in _TAPS for taps in size):
-            first = fill_large
-        else:
+        is_small = size == _SMALL
+        if not is_small and not all(taps in _TAPS for taps in size):
             return params
-        return shorten_others(key, first(key, params, network=known), network=known)
+        if images is not None or not is_small:
+            params = fill_first(key, params, network=known)
+        if is_small:
+            params = rescale_small(key, params, network=known)
+        return shorten_others(key, params, network=known)
 
     return init
 
 
-def _fill_first(
-    images: Num[Array | np.ndarray, "..."] | None,
-) -> tuple[ParamsInitializer, ParamsInitializer]:
-    """What fills a first layer of about 7×7, and what one of 3×3."""
+def _first_kernel(images: Num[Array | np.ndarray, "..."] | None) -> Initializer:
+    """What a first layer of about 7×7 gets."""
     if images is None:
-        large = per_layer(gabor_filters.colour_gabor(_FIRST_NORM), layers=1)
-        return large, at_relative_norm(_SMALL_OWN_NORM, layers=1)
-    norms = (_FIRST_NORM, _SMALL_CENTROIDS_NORM)
-    kernels = (patch_filters.patch_kmeans(images, relative_norm=norm) for norm in norms)
-    large, small = (per_layer(kernel, layers=1) for kernel in kernels)
-    return large, small
+        return gabor_filters.colour_gabor(_FIRST_NORM)
+    return patch_filters.patch_kmeans(images, relative_norm=_FIRST_NORM)
 
 
 def _is_not_alone(network: Network) -> bool:
