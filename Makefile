@@ -3,6 +3,7 @@ PYTHON_OLDEST ?= python3.11
 PYTHON_NEWEST ?= python3.13
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet
 STAMP := $(VENV)/.installed
 BENCH := $(VENV)/.installed-bench
 DOCS := $(VENV)/.installed-docs
@@ -88,13 +89,13 @@ clean:
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed, this is %d.%d: say make PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[experiments,test]'
+	$(INSTALL) --editable '.[experiments,test]'
 	touch $@
 
 $(BENCH): $(STAMP)
-	$(BIN)/python -m pip install --quiet 'torch>=2.6'
+	$(INSTALL) 'torch>=2.6'
 	touch $@
 
 $(DOCS): $(STAMP)
-	$(BIN)/python -m pip install --quiet --editable '.[experiments,test,docs]'
+	$(INSTALL) --editable '.[experiments,test,docs]'
 	touch $@

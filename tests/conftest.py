@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 # What is started in the background ignores Ctrl-C, and so would the programs that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -21,7 +22,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most of compiling is how XLA writes fusions by default, and optimising what then runs once or
 # twice. Who sets XLA_FLAGS, to nothing for instance, has it as users have it.
 if "XLA_FLAGS" not in os.environ:
-    flags = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
+    flags = "--xla_cpu_use_fusion_emitters=false"
     # A flag that XLA does not know, as another version may not, ends a process.
     probe = subprocess.run(
         [sys.executable, "-c", "import jax; jax.devices()"],
@@ -29,6 +30,7 @@ if "XLA_FLAGS" not in os.environ:
         capture_output=True,
     )
     os.environ["XLA_FLAGS"] = "" if probe.returncode else flags
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 from jaxtyping import install_import_hook
 
@@ -54,9 +56,13 @@ def pytest_configure(config):
         jax.config.update(name, value)
 
 
-@pytest.fixture(scope="module")
-def quick_compilation():
-    """Halves the time of modules whose tests compile much and compute little."""
-    jax.config.update("jax_disable_most_optimizations", True)
+@pytest.fixture(autouse=True, scope="module")
+def not_too_many_programs():
+    """Drops what was compiled, half way to the end of a process.
+
+    A program takes some thirty memory maps, of which Linux grants a process 65,530.
+    """
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 30_000:
+        jax.clear_caches()

@@ -10,12 +10,10 @@ import time
 
 import pytest
 
-from benchmarks import gpu, gpu_parts, gpu_plan
+from benchmarks import gpu, gpu_agreement, gpu_parts, gpu_plan
 from benchmarks.gpu_plan import SMALL
 from experiments.training import networks
 from tests.small import SmallNetwork
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 TINY = dataclasses.replace(SMALL, batch=2, steps=1, rounds=1, task=(4, 2))
 # Compiling takes most of the time: a network of three convolutions, and one of one for the grid.
@@ -30,6 +28,7 @@ def done(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setitem(gpu_parts.FORMS, TINY.network, FORM)
     patch.setattr(networks, "make_network", lambda classes, _: SmallNetwork(classes))
+    patch.setattr(gpu_agreement, "INITIALISERS", ("gabor", "orthogonal"))
     for name, measure in gpu_parts.PARTS.items():
         file, status = folder / name, "done"
         file.touch()

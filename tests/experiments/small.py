@@ -12,12 +12,28 @@ from experiments.records import checksums, run_record
 from experiments.records.run_record import RunRecord
 from jaxinit.models import registry
 
+# `python -m experiments.clusters` as a program for `python -c`, with the networks of `networks`.
+CLUSTERS = """
+import sys
+from experiments.cli import start
+
+start._is_command = lambda: True
+start.prepare()
+
+from experiments import clusters
+from jaxinit.models import registry
+from tests.experiments import small
+
+registry._BY_NAME.update(small.networks())
+clusters.main(sys.argv[1:])
+"""
+
 
 def networks():
     """Networks of few layers and channels by the names of those whose places they take.
 
     Compiling takes most of the time of a whole command. vgg11 has four convolutions here, not
-    eight, and custom six, not 20; `cli/test_start.py` leaves vgg11 as it is.
+    eight, and custom six, not 20.
     """
     forms = {
         "vgg11": {"stages": ((8,), (16,), (16, 16))},

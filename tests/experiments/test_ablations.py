@@ -12,9 +12,6 @@ from experiments.study.ingredients import Ingredients
 from jaxinit import initializers, layers
 from tests import small
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
 LAST = "layer2_0/conv2"
 
 

@@ -11,8 +11,6 @@ from experiments.cli.errors import UserError
 from jaxinit import banks
 from jaxinit.models import registry, torch
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def numbered(blocks):
     """A ResNet of the CIFAR form whose blocks are numbered."""

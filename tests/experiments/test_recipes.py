@@ -19,8 +19,6 @@ from tests.experiments.small import run
 from tests.experiments.test_ablations import NoModels, assert_parallel, drawn, norm
 from tests.experiments.test_sweep import conditions
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 OPTIONS = {"stems": ("random", "gabor"), "stem_scales": (12.0,), "rates": (1.0, 3.0),
            "bodies": ("random", "clustered"), "body_scales": (0.35,)}  # fmt: skip
 

@@ -18,8 +18,6 @@ OPTIONS = {"scales": (0.5,), "rates": (1.0, 3.0), "starts": ("random",)}
 VALIDATION = Evaluation(output="elsewhere")
 STOPPED = ("random-rate-0.03", 6)
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def ask(**changes):
     return sweep.ask(Sweep(**changes), NoModels())

@@ -18,21 +18,12 @@ import pytest
 
 from experiments.records import store
 from jaxinit import banks
-from tests.experiments.small import save_folder
+from tests.experiments import small
 
 KILLS = int(os.environ.get("JAXINIT_KILLS", "1"))
 ROOT = Path(__file__).parents[2]
 # By hand the command as users give it; once, among all tests, a network that compiles faster.
-PROGRAM = """
-import sys
-from experiments import clusters
-from jaxinit.models import registry
-from tests.experiments import small
-
-registry._BY_NAME.update(small.networks())
-clusters.main(sys.argv[1:])
-"""
-COMMAND = ("-m", "experiments.clusters") if KILLS > 1 else ("-c", PROGRAM)
+COMMAND = ("-m", "experiments.clusters") if KILLS > 1 else ("-c", small.CLUSTERS)
 OPTIONS = (
     "--network", "vgg11", "--train-images-per-class", "4", "--test-images-per-class", "2",
     "--epochs", "2", "--source-epochs", "1", "--sources", "2", "--batch-size", "20",
@@ -147,7 +138,7 @@ def of_session(leader):
 @pytest.mark.skipif(KILLS < 5, reason="only by hand")
 def test_an_interruption_leaves_one_line_and_no_worker(tmp_path):
     """At any moment of reading images in processes, of one process or of its whole terminal."""
-    images = save_folder(tmp_path / "images", classes=20, per_class=12)
+    images = small.save_folder(tmp_path / "images", classes=20, per_class=12)
     options = ["--dataset", str(images), "--stream", "always", "--network", "resnet20"]
     options += ["--epochs", "100000", "--source-epochs", "1", "--sources", "1", "--clusters", "2"]
     options += ["--batch-size", "20", "--pairs", "2-3", "--group-classes", "5"]

@@ -14,7 +14,6 @@ from jaxinit.models import resnet
 from tests import small
 from tests.jaxinit.outputs_by_flax import captured
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 KEY = jax.random.key(0)
 IMAGES = jnp.asarray(np.random.default_rng(0).standard_normal((4, 8, 8, 3), np.float32)) + 1
 

@@ -12,8 +12,6 @@ from jaxinit import catalogue, initializers, kernel_init
 from tests import small
 from tests.jaxinit.initializers.comparing import changed_layers
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 IMAGES = np.random.default_rng(0).standard_normal((8, 16, 16, 3)).astype(np.float32)
 KEY = jax.random.key(3)
 

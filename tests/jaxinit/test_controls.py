@@ -8,7 +8,6 @@ import pytest
 from jaxinit import controls, initializers, kernels, normal_slices
 from tests import small
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 LIVE = {"layer2_0/conv2": (slice(1, 2), slice(1, 3))}
 LAST = "layer2_0/conv2"
 

@@ -7,8 +7,6 @@ import pytest
 
 from jaxinit import nearest_centers
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def normal(n: int, d: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((n, d), dtype=np.float32)

@@ -7,8 +7,6 @@ import pytest
 
 from jaxinit import kernels, normal_slices
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.mark.parametrize("count", [3, 40])  # fewer than taps, and more
 def test_moments_are_numpys(count):

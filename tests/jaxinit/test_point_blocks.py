@@ -7,8 +7,6 @@ import pytest
 
 from jaxinit import point_blocks
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.mark.parametrize("largest", [1e-37, 3e-22, 1.0, 1.5, 7e18, 3e38])
 def test_scale_is_a_power_of_two_and_rounds_nothing(largest):

@@ -12,8 +12,6 @@ from flax import linen, nnx
 from jaxinit import alignment, symmetry
 from jaxinit.models import resnet
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 KEY = jax.random.key(0)
 IMAGES = jax.random.normal(KEY, (3, 8, 8, 3))
 

@@ -8,8 +8,6 @@ from flax import linen
 
 from jaxinit import alignment, symmetry, tied_axes
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def drawn(names, seed):
     rng = np.random.default_rng(seed)

@@ -14,8 +14,6 @@ import jaxinit
 from jaxinit import kernels
 from jaxinit.models import resnet
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 IMAGES = jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.float32)
 KEY = jax.random.key(0)
 TYPES = {"param_dtype": jnp.bfloat16, "dtype": jnp.float32}

@@ -13,8 +13,6 @@ import scipy.fft
 import jaxinit
 from jaxinit import banks, kernels, transfer
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 KEY = jax.random.key(0)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from experiments.cli import errors, interruption, processes
 from experiments.cli import start as begin
+from tests.experiments import small
 
 ROOT = Path(__file__).parents[3]
 TINY = (
@@ -22,11 +23,15 @@ TINY = (
 )  # fmt: skip
 
 
-def start(folder, *options, **variables):
+WHOLE = ("-m", "experiments.clusters")
+QUICK = ("-c", small.CLUSTERS)  # to compile
+
+
+def start(folder, *options, command=WHOLE, **variables):
     """Starts a command in a folder; a variable of None is unset."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
     return subprocess.Popen(
-        [sys.executable, "-m", "experiments.clusters", *TINY, *options],
+        [sys.executable, *command, *TINY, *options],
         env={name: value for name, value in environment.items() if value is not None},
         cwd=folder,
         stdout=subprocess.PIPE,
@@ -60,6 +65,7 @@ def test_a_notebooks_backend_and_no_home_do_not_stop_the_work(tmp_path):
         "1",
         "--network",
         "vgg11",
+        command=QUICK,
         MPLBACKEND="module://no_such.backend",
         HOME=str(tmp_path / "file"),  # below which nothing can be made, not even by root
     )
@@ -100,7 +106,8 @@ def test_without_a_folder_for_temporary_files_nothing_is_begun(monkeypatch, caps
 
 @pytest.mark.parametrize("how", ["imports", "trains", "is terminated"])
 def test_an_interruption_ends_in_one_line(tmp_path, how):
-    process = start(tmp_path, "--epochs", "100000", "--network", "vgg11")
+    command = WHOLE if how == "imports" else QUICK
+    process = start(tmp_path, "--epochs", "100000", "--network", "vgg11", command=command)
     kind = signal.SIGTERM if how == "is terminated" else signal.SIGINT
     try:
         if how == "imports":

@@ -26,8 +26,6 @@ from jaxinit import catalogue, initializers
 from tests.experiments.small import make_dataset
 from tests.small import SmallNetwork
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SETTINGS = Training(epochs=2, batch_size=64)
 SOURCES = Sources(sources=1, source_epochs=1, source_schedule="constant")
 

@@ -18,8 +18,6 @@ from experiments.training.trainer import Trainer
 from tests.experiments.small import make_dataset, save_folder
 from tests.small import SmallNetwork
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 FEW = (
     "--epochs", "1", "--source-epochs", "1", "--batch-size", "4", "--runs-at-once", "6",
     "--train-images-per-class", "5",

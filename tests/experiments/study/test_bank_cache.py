@@ -16,8 +16,6 @@ from experiments.training import networks
 from jaxinit import banks
 from tests.small import SmallNetwork
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 NAMES = ("set-0/pair-0-1", "set-0/pair-0-11")
 
 

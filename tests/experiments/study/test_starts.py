@@ -13,8 +13,6 @@ from tests import small
 
 IMAGES = np.random.default_rng(0).standard_normal((40, 16, 16, 3), np.float32)
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def made(variant):
     return variant.make()(IMAGES) if variant.of_images else variant.make()

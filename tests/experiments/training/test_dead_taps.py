@@ -23,17 +23,17 @@ SETTINGS = Training(epochs=1, batch_size=16, precision="float64")
 
 def test_twenty_steps_of_two_runs_at_once_are_those_of_plain_convolutions_alone(monkeypatch):
     """Matrix products, taps left out and vmap, against `lax` with all taps, a run at a time."""
-    dataset = make_dataset(STEPS * SETTINGS.batch_size // 10, size=16, superclasses=2)
+    dataset = make_dataset(STEPS * SETTINGS.batch_size // 10, size=8, superclasses=2)
     task = tasks.pair_task(dataset, PAIR)
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         # Every kind of layer that ResNet-18 has, fewer of each and narrower: quicker to compile.
         whole = networks.make_network(task.classes, SETTINGS)
-        network = dataclasses.replace(whole, stages=(1, 1, 1, 2), widths=(16, 32, 64, 128))
-        assert dead_taps.trimmed_layers(networks.trace(network, (16, 16)))
+        network = dataclasses.replace(whole, stages=(1, 1, 2), widths=(8, 16, 32))
+        assert dead_taps.trimmed_layers(networks.trace(network, (8, 8)))
         images = trainer.to_device(dataset)
         train = Split(jnp.asarray(task.train_index), jnp.asarray(task.train_labels))
         test = Split(jnp.asarray(task.test_index), jnp.asarray(task.test_labels))
-        one_image = jnp.zeros((1, 16, 16, 3))
+        one_image = jnp.zeros((1, 8, 8, 3))
         init = jax.jit(lambda key: network.init(key, one_image, train=False))
         keys = [protocol.run_keys(seed, PAIR) for seed in (0, 1)]
         variables = [jax.tree.map(lambda x: x.astype("float64"), init(k.network)) for k in keys]

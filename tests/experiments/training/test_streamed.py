@@ -15,8 +15,6 @@ from experiments.training.trainer import Trainer
 from tests.experiments.small import make_dataset
 from tests.small import SmallNetwork
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SETTINGS = Training(epochs=3, batch_size=32, learning_rate=0.05)
 # 130 images: four whole batches and the last of 2.
 

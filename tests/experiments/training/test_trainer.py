@@ -25,8 +25,6 @@ from experiments.training.trainer import Trainer
 from tests.experiments.small import make_dataset
 from tests.small import SmallNetwork
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 PAIRS = ((0, 1), (2, 3), (0, 3))
 SETTINGS = Training(epochs=3, batch_size=32, learning_rate=0.05)
 

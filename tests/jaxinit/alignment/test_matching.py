@@ -11,8 +11,6 @@ import pytest
 from jaxinit import alignment
 from tests.jaxinit.alignment.two_networks import KEY, assert_same, shuffled
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def small(seed: int) -> tuple[dict[str, Any], alignment.Symmetry]:
     """Two linear layers with four hidden channels, and one with three after them."""

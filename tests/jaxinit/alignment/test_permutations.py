@@ -10,8 +10,6 @@ from jaxinit.alignment import permutations
 from tests.jaxinit.alignment.two_networks import BOTH, KEY, assert_same, shuffled
 from tests.small import get_kernel, layer_names
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @BOTH
 def test_permuting_leaves_the_function_as_it_was(networks, residual_first_stage):

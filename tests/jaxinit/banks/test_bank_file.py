@@ -17,8 +17,6 @@ from jaxinit.banks import bank_file
 from tests import small
 from tests.jaxinit.banks.two_models import KEY, MODELS, fit
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture
 def bank() -> banks.FilterBank:

@@ -10,8 +10,6 @@ from jaxinit import banks, kernels
 from tests import small
 from tests.jaxinit.banks.two_models import KEY, MODELS
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture
 def bank() -> banks.FilterBank:

@@ -12,8 +12,6 @@ from jaxinit import banks, distances, kernels, kmeans
 from tests import small
 from tests.jaxinit.banks.two_models import KEY, MODELS, SHAPES, fit, layer_slices, model
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture(scope="module")
 def bank() -> banks.FilterBank:

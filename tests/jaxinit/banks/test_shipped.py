@@ -17,8 +17,6 @@ from jaxinit.banks import bank_file, shipped
 from jaxinit.models import registry
 from tests import small
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 NAMES = sorted(banks.available())
 # The networks whose layers the banks have, and the size of the images that these saw.
 NETWORKS = {

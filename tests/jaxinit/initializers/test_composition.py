@@ -14,7 +14,6 @@ from jaxinit import initializers
 from tests import small
 from tests.jaxinit.initializers.comparing import changed_layers, same
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 LAYERS = ("conv1", "layer1_0/conv1", "layer2_0/conv1", "layer2_0/conv2")
 
 

@@ -15,7 +15,6 @@ from jaxinit.models import resnet
 from tests.jaxinit import outputs_by_flax
 from tests.jaxinit.initializers.comparing import changed_layers, same
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 KEY = jax.random.key(0)
 IMAGES = jnp.asarray(np.random.default_rng(0).standard_normal((8, 8, 8, 3), np.float32))
 

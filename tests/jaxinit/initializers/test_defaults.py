@@ -11,8 +11,6 @@ from jaxinit import initializers
 from jaxinit.models import resnet
 from tests import small
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def test_default_has_torchvisions_moments():
     network = resnet.ResNet18(classes=10)

@@ -11,8 +11,6 @@ import pytest
 from jaxinit import initializers, kernels
 from tests import small
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def test_clustered_slices_are_centres_in_proportion_to_the_clusters_sizes(bank, params):
     made = initializers.clustered(bank)(jax.random.key(7), params)

@@ -8,8 +8,6 @@ from jaxinit import initializers, kernel_init
 from tests import small
 from tests.jaxinit.initializers.comparing import changed_layers, same
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def test_closed_form_gives_each_layer_its_relative_depth(params):
     """Of four main layers: 0, ⅓, ⅔ and 1, whichever are chosen; and a shortcut's when asked for."""

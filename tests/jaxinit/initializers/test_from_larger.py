@@ -14,7 +14,6 @@ from jaxinit.models import registry, resnet
 from tests import small
 from tests.jaxinit.initializers.comparing import changed_layers, same
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 KEY = jax.random.key(0)
 IMAGES = jnp.asarray(np.random.default_rng(0).standard_normal((2, 8, 8, 3), np.float32))
 

@@ -8,8 +8,6 @@ import pytest
 from jaxinit import initializers
 from tests.jaxinit.initializers.comparing import changed_layers, same
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def test_pretrained_takes_everything_of_the_same_shape(params):
     source = jax.tree.map(lambda leaf: leaf + 1, params)

@@ -11,8 +11,6 @@ from jaxinit import banks, diagnostics, initializers
 from tests import small
 from tests.jaxinit.initializers.comparing import changed_layers
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 KEY = jax.random.key(0)
 
 

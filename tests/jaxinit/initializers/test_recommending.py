@@ -13,8 +13,6 @@ from jaxinit.models import registry
 from tests import small
 from tests.jaxinit.initializers.comparing import changed_layers, same
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 KEY = jax.random.key(0)
 IMAGES = np.random.default_rng(0).normal(size=(6, 16, 16, 3)).astype(np.float32)
 

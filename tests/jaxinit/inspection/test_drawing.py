@@ -15,8 +15,6 @@ import jaxinit
 from jaxinit import banks, inspection
 from jaxinit.inspection import drawing
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def shown(figure):
     """Every text of a drawn figure with its box, in pixels."""

@@ -12,7 +12,6 @@ import jaxinit
 from jaxinit import banks, diagnostics, inspection, relative_norms
 from tests import small
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 LAST = "layer2_0/conv2"
 KEY = jax.random.key(0)
 

@@ -11,8 +11,6 @@ import pytest
 from jaxinit import inspection
 from jaxinit.inspection import layer_rows
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture(scope="module")
 def found(params):

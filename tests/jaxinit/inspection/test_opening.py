@@ -14,8 +14,6 @@ from jaxinit.inspection import opening
 from jaxinit.models import registry, torch
 from tests import small
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def kernel(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)

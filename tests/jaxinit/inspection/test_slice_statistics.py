@@ -10,8 +10,6 @@ import scipy.stats
 from jaxinit import inspection
 from jaxinit.inspection import slice_statistics
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def reference_entropy(slices, shares=None):
     slices = np.asarray(slices, np.float64)

@@ -6,8 +6,6 @@ import pytest
 
 from jaxinit.kernel_init import colour_directions
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.mark.parametrize("inputs", [1, 2, 3, 4])
 @pytest.mark.parametrize(("grey", "opponent"), [(0.5, 0.25), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0)])

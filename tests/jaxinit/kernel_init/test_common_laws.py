@@ -7,8 +7,6 @@ import pytest
 
 from jaxinit import kernel_init
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 # Those that have the norm they are told, with it; then those that have a norm of their own.
 SCALED = {
     "centred_gabor_kernel": kernel_init.centred_gabor_kernel,

@@ -9,8 +9,6 @@ import pytest
 from jaxinit import kernels
 from jaxinit.kernel_init import correlated
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def empirical(init, size, outputs=80000):
     """The covariance of many slices, in units of its mean variance."""

@@ -7,8 +7,6 @@ import pytest
 from jaxinit import kernels
 from jaxinit.kernel_init import cosine_basis
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def spectrum(taps, size):
     from scipy import fft

@@ -7,8 +7,6 @@ import pytest
 
 from jaxinit.kernel_init import gabor_filters
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 PUBLISHED = [(1.5, 2.5), (0, np.pi), (2, 13), (0, 2 * np.pi), (0.9, 1.1)]  # σ, θ, λ, ψ, γ
 # Written out: from −⌈n/2⌉ to ⌊n/2⌋ in n − 1 equal steps.
 GRIDS = {

@@ -9,7 +9,6 @@ from sklearn.decomposition import PCA
 
 from jaxinit.kernel_init import patch_kmeans, patch_whitening
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 KEY = jax.random.key(0)
 
 

@@ -6,8 +6,6 @@ import pytest
 
 from jaxinit.kernel_init import scale_space
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SIZES = [(3, 3), (7, 7), (4, 6), (1, 5), (5,), (4,), (3, 4, 3)]
 
 

@@ -8,8 +8,6 @@ import pytest
 from jaxinit import kernels
 from jaxinit.kernel_init import sparse_taps
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.mark.parametrize(
     ("shape", "groups"),

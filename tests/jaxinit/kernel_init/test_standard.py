@@ -7,8 +7,6 @@ import pytest
 
 from jaxinit.kernel_init import standard
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 BY_VARIANCE = [
     "he_normal", "he_uniform", "lecun_normal", "lecun_uniform", "glorot_normal", "glorot_uniform",
 ]  # fmt: skip

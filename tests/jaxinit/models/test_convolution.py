@@ -10,8 +10,6 @@ import pytest
 
 from jaxinit.models import convolution
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SIZES = (1, 2, 3, 4, 5, 8, 16)
 BOTH = (convolution.matmul_convolution, convolution.plain_convolution)
 

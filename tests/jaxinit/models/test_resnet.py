@@ -14,7 +14,6 @@ from jaxinit.models import convolution, resnet
 from jaxinit.models import torch as torch_weights
 from tests import small
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 BATCH, STEPS = 8, 3
 
 

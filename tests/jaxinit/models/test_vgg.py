@@ -7,8 +7,6 @@ import pytest
 from jaxinit.models import torch as torch_weights
 from jaxinit.models import vgg
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def test_the_whole_vgg_is_torchvisions(torch):
     """Its classifier of 120 million parameters: names and shapes alone."""
