@@ -21,8 +21,6 @@ from experiments.training.epoch import Epoch, init_state
 from experiments.training.hyperparameters import Training
 from jaxinit import banks, catalogue, kmeans
 
-INITIALISERS = catalogue.names("nothing")  # all that need neither images nor models
-
 _LEARNT = 20.0  # % of ten classes
 
 _UPDATE, _LABELS, _INERTIAS, _STARTS = AGREEMENT
@@ -116,8 +114,8 @@ def _bank(sizes: Sizes) -> Any:
 def _initialisers(
     both: Callable[[Callable[[], Any]], tuple[Any, Any]], report: Any
 ) -> Iterator[float]:
-    """The largest difference of each initialiser, relative to its values."""
-    for name in INITIALISERS:
+    """The largest difference of each initialiser that needs nothing, relative to its values."""
+    for name in catalogue.names("nothing"):
         start = jaxinit.start(name)
 
         def fill(start: Any = start) -> Any:

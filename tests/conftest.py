@@ -58,9 +58,9 @@ def pytest_configure(config):
 
 @pytest.fixture(autouse=True, scope="module")
 def not_too_many_programs():
-    """Drops what was compiled, half way to the end of a process.
+    """Drops compiled programs, of some thirty memory maps each, before they use up a process's.
 
-    A program takes some thirty memory maps, of which Linux grants a process 65,530.
+    Linux grants 65,530; JAX aborts without one.
     """
     yield
     maps = Path("/proc/self/maps")

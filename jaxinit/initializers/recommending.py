@@ -91,7 +91,7 @@ def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsI
 
 
 def _first_kernel(images: Num[Array | np.ndarray, "..."] | None) -> Initializer:
-    """What a first layer of about 7×7 gets."""
+    """What fills a first layer, at the norm of one of about 7×7; of 3×3 it is rescaled."""
     if images is None:
         return gabor_filters.colour_gabor(_FIRST_NORM)
     return patch_filters.patch_kmeans(images, relative_norm=_FIRST_NORM)

@@ -87,12 +87,7 @@ print("all typed")
 def run(program, *arguments, **settings):
     return subprocess.run(
         [sys.executable, "-c", program, *arguments],
-        env={
-            **os.environ,
-            "JAX_PLATFORMS": "cpu",
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-            **settings,
-        },
+        env={**os.environ, "JAX_PLATFORMS": "cpu", **settings},
         capture_output=True,
         text=True,
         check=False,

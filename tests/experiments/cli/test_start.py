@@ -21,10 +21,8 @@ TINY = (
     "--sources", "1", "--batch-size", "20", "--distances", "euclidean", "--clusters", "2",
     "--baselines", "random", "--pairs", "10-14",
 )  # fmt: skip
-
-
 WHOLE = ("-m", "experiments.clusters")
-QUICK = ("-c", small.CLUSTERS)  # to compile
+QUICK = ("-c", small.CLUSTERS)  # the same with networks that compile faster
 
 
 def start(folder, *options, command=WHOLE, **variables):
