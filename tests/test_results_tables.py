@@ -103,6 +103,42 @@ def test_a_planned_family_is_of_the_runs_of_several_folders(tmp_path):
     assert [row[3] for row in rows] == [f"{p:.3f}" for p in corrected]
 
 
+def test_seeds_settle_only_where_they_had_no_part_in_choosing(tmp_path):
+    """Seed 0 chose these starts: it stands beside the others, and no verdict rests on it."""
+    file = tmp_path / "page.md"
+    folders = ("cifar100-seeds", "cifar100-seeds-recipe", "cifar100-seeds-rate")
+    end = "-->\n<!-- end -->\n"
+    file.write_text(
+        f"<!-- table: planned seeds {' '.join(folders)} {end}"
+        f"<!-- table: by_seed seeds {' '.join(folders)} {end}"
+    )
+    assert tables(file).returncode == 0
+    text = file.read_text().splitlines()
+    verdict, seeds = ([c.strip() for c in line.split("|")[1:-1]] for line in text
+                      if line.startswith("| Gabor, 1 layer |"))  # fmt: skip
+    finals = {
+        (run["variant"], run["task"], run["seed"]): np.mean(run["curves"]["val_acc_top1"][-3:])
+        for run in lines(folders[0])
+    }
+    differences = {
+        (task, seed): final - finals["random", task, seed]
+        for (variant, task, seed), final in finals.items()
+        if variant == "gabor-1"
+    }
+    of_seed = collections.defaultdict(list)
+    for (_, seed), difference in differences.items():
+        of_seed[seed].append(difference)
+    assert len(of_seed) > 2
+    assert {len(values) for values in of_seed.values()} == {10}
+
+    def signed(values):
+        return f"{np.mean(values):+.1f}".replace("-", "−")
+
+    new = [value for seed, values in of_seed.items() if seed for value in values]
+    assert verdict[2].split(" ")[0] == signed(new)
+    assert seeds[1:-2] == [*map(signed, of_seed.values()), signed(list(differences.values()))]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -175,6 +175,34 @@ def detectable_difference(values: Values, alpha: float = 1 - averages.CONFIDENCE
     return noncentrality * float(np.std(values, ddof=1)) / math.sqrt(n)
 
 
+def spreads(differences: Finals) -> tuple[float, float]:
+    """Returns how differences scatter between tasks, and between the seeds of a task.
+
+    Standard deviations in the units of the values, from the analysis of variance with one random
+    effect (Searle, Casella and McCulloch, 1992, "Variance components", chapter 3); that between
+    tasks is zero where tasks differ by less than their seeds explain. NaN with fewer than two
+    tasks, or with one seed each.
+    """
+    by_task: dict[str, list[float]] = {}
+    for (task, _), value in differences.items():
+        by_task.setdefault(task, []).append(value)
+    seeds = np.array([len(values) for values in by_task.values()])
+    tasks, runs = len(seeds), int(seeds.sum())
+    if tasks < 2 or runs == tasks:
+        return math.nan, math.nan
+    means = np.array([np.mean(values) for values in by_task.values()])
+    overall = np.average(means, weights=seeds)
+    within = sum(
+        np.sum((np.array(values) - mean) ** 2)
+        for values, mean in zip(by_task.values(), means, strict=True)
+    ) / (runs - tasks)
+    between = np.sum(seeds * (means - overall) ** 2) / (tasks - 1)
+    per_task = (runs - np.sum(seeds**2) / runs) / (
+        tasks - 1
+    )  # seeds a task, where all have as many
+    return math.sqrt(max(0.0, (between - within) / per_task)), math.sqrt(within)
+
+
 def verdict(comparison: Comparison, margin: float = 1.0) -> str:
     """Says in words what a comparison settles.
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.cli.errors import UserError
 from experiments.records import averages, published, run_record, summaries
+from experiments.records.averages import Values
 from experiments.records.files import write_text, writing_to
 from experiments.records.run_record import RunRecord
 from experiments.records.shown import Shown
@@ -268,6 +269,35 @@ def verdicts_table(records: Sequence[RunRecord], words: Mapping[tuple[str, str],
     return Table(header, rows, not_run(len(words) - len(found)))
 
 
+def by_seed_table(
+    records: Sequence[RunRecord], words: Mapping[tuple[str, str], str], settling: int = 0
+) -> Table:
+    """Mean differences of pairs of starts, seed by seed and over all, and how they scatter.
+
+    Args:
+        records: Runs of them, of several seeds a task.
+        words: What each pair asks.
+        settling: The first seed of those whose scatter is given.
+    """
+    seeds = sorted({run.seed for run in records})
+    header = (
+        *("what is compared", *(f"seed {seed}" for seed in seeds), "all seeds"),
+        *("scatter between tasks", "between seeds of a task"),
+    )
+    rows = []
+    for (variant, baseline), asked in words.items():
+        pairs = averages.paired_differences(records, variant, baseline)
+        each = [[value for (_, of), value in pairs.items() if of == seed] for seed in seeds]
+        new = {(task, seed): value for (task, seed), value in pairs.items() if seed >= settling}
+        rows.append((
+            asked,
+            *(_mean(values, sign="+") for values in each),
+            _mean(averages.task_means(pairs), sign="+"),
+            *(f"{s:.1f}" if np.isfinite(s) else _NONE for s in inference.spreads(new)),
+        ))  # fmt: skip
+    return Table(header, rows)
+
+
 def not_run(missing: int) -> str:
     """Says how many comparisons of a family have not run; nothing where all have."""
     return f"Not run, but counted in the correction: {missing}." if missing else ""
@@ -397,5 +427,7 @@ def _difference(records: Sequence[RunRecord], name: str, baseline: str) -> str:
     return wording.difference_text(float(values.mean()), *inference.interval(values))
 
 
-def _mean(values: Sequence[Any], digits: int = 1) -> str:
-    return f"{np.mean(values):.{digits}f}" if len(values) else _NONE
+def _mean(values: Sequence[Any] | Values, digits: int = 1, sign: str = "") -> str:
+    if not len(values):
+        return _NONE
+    return f"{np.mean(values):{sign}.{digits}f}".replace("-", "−")

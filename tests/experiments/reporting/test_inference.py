@@ -164,6 +164,33 @@ def test_detectable_difference_is_found_four_times_in_five():
     assert math.isnan(inference.detectable_difference(np.array([1.0])))
 
 
+def test_spreads_are_those_of_the_analysis_of_variance():
+    """Its quotient is SciPy's F; and of many draws the spreads are those they were drawn with."""
+    rng = np.random.default_rng(4)
+    drawn = rng.normal(0, 2, (9, 1)) + rng.normal(0, 1, (9, 4))
+
+    def spreads(values):
+        of = {
+            (f"t{i}", seed): float(v) for i, row in enumerate(values) for seed, v in enumerate(row)
+        }
+        return inference.spreads(of)
+
+    between, within = spreads(drawn)
+    assert 1 + 4 * between**2 / within**2 == pytest.approx(scipy.stats.f_oneway(*drawn).statistic)
+    many = rng.normal(0, 2, (4000, 1)) + rng.normal(0, 1, (4000, 3))
+    assert spreads(many) == (pytest.approx(2, rel=0.05), pytest.approx(1, rel=0.05))
+    uneven = [
+        row[: 2 + i % 3]
+        for i, row in enumerate(rng.normal(0, 3, (4000, 1)) + rng.normal(0, 1, (4000, 4)))
+    ]
+    assert spreads(uneven) == (pytest.approx(3, rel=0.05), pytest.approx(1, rel=0.05))
+    # Tasks that differ by less than their seeds explain.
+    assert spreads([[1, -1], [-1, 1], [1, -1]]) == (0, pytest.approx(math.sqrt(2)))
+    assert np.isnan(spreads([[1.0], [2.0]])).all()
+    assert np.isnan(spreads([[1.0, 2.0]])).all()
+    assert np.isnan(spreads([])).all()
+
+
 def test_epochs_to_a_level():
     record = run("a", [10, 30, 20, 40])
     levels = (5, 30, 35, 41)
