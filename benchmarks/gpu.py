@@ -152,7 +152,7 @@ def summary(
     for part, name, most in gpu_plan.limits(sizes):
         if part not in asked:
             continue
-        row = next((row for row in rows if row["name"] == name), None)
+        row: dict[str, Any] | None = next((row for row in rows if row["name"] == name), None)
         if row is None:
             status = statuses.get(part, "not yet")
             reason = _absence(rows, name, sizes) if status == "done" else f"{part}: {status}"

@@ -58,7 +58,7 @@ def import_torchvision() -> tuple[Any, Any]:
     """Returns PyTorch and torchvision's transforms, or says how to get them."""
     torch = training_step.import_torch()
     try:
-        from torchvision import transforms  # pyright: ignore[reportMissingImports]
+        from torchvision import transforms
     except ImportError:
         raise UserError(
             "torchvision is not installed: say .venv/bin/pip install torchvision"

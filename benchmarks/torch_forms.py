@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch  # pyright: ignore[reportMissingImports]
+import torch
 
 from benchmarks import torch_reference
 
@@ -67,7 +67,8 @@ def epoch(
         normalization: Mean and deviation of each channel.
     """
     layout = torch.contiguous_format if form == "eager" else torch.channels_last
-    model = _NETWORKS[network](10).to(device, memory_format=layout).train()
+    model: Any = _NETWORKS[network](10)
+    model = model.to(device, memory_format=layout).train()
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=0.01,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import torch  # pyright: ignore[reportMissingImports]
+import torch
 from torch import nn  # pyright: ignore[reportMissingImports]
 
 

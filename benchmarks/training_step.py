@@ -66,7 +66,7 @@ def compare(against: str, batch: int, size: int, steps: int, repeats: int) -> st
 def import_torch() -> Any:
     """Returns PyTorch, or says how to get it."""
     try:
-        import torch  # pyright: ignore[reportMissingImports]
+        import torch
     except ImportError:
         raise UserError("PyTorch is not installed: say `make bench`, which installs it") from None
     torch.set_num_threads(os.cpu_count() or 1)

@@ -99,7 +99,9 @@ PRESETS = {
 
 def ask(settings: Ablations, made_of: Ingredients) -> Question:
     """Lists the variants, and draws those that differ in one thing side by side."""
-    chosen = {name: _STARTS[name](settings, made_of) for name in STARTS if name in settings.starts}
+    chosen: dict[str, list[Variant]] = {
+        name: _STARTS[name](settings, made_of) for name in STARTS if name in settings.starts
+    }
     variants = {variant.name: variant for group in chosen.values() for variant in group}
     figures = [Figure("starts", "Ways of starting", _names(chosen, _PLAIN))]
     for stem, title, groups in (

@@ -89,7 +89,7 @@ def _cifar10(asked: "MakeBanks") -> Fitted:
     options: dict[str, Any] = {"clusters": _MANY, "network": network, "sources": _RESNET20}
     shallow = banks.fit(jax.random.key(_SEED), trees, layers=first, **options)
     deep = banks.fit(jax.random.key(_SEED), pooled, layers=rest, **options)
-    merged = {
+    merged: dict[str, Any] = {
         field: {
             name: getattr(shallow if name in first else deep, field)[name] for name in network.names
         }

@@ -35,7 +35,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Any:
 
     try:
         with orbax.checkpoint.PyTreeCheckpointer() as checkpointer:
-            tree: Any = checkpointer.metadata(path).item_metadata.tree  # pyright: ignore
+            tree: Any = checkpointer.metadata(path).item_metadata.tree
     except Exception as error:  # Orbax raises whatever its parts raise
         raise _refused(path, error) from error
 

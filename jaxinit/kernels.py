@@ -9,7 +9,7 @@ import contextlib
 import contextvars
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -352,7 +352,7 @@ _AXES_ARE_KNOWN = contextvars.ContextVar("axes are known", default=False)
 
 
 @contextlib.contextmanager
-def known_axes() -> Iterator[None]:
+def known_axes() -> Generator[None, None, None]:
     """Within it `check_channels_last` does not guess: shapes are those of a network's layers."""
     token = _AXES_ARE_KNOWN.set(True)
     try:

@@ -8,7 +8,7 @@ import dataclasses
 import os
 import types
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,7 @@ def save_weights(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None
     with whole_files.replacing(path) as temporary:
         if path.suffix == ".npz":
             with open(temporary, "wb") as file:
-                np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+                np.savez(file, **arrays)  # pyrefly: ignore[bad-argument-type]
         else:
             _safetensors(path)
             from safetensors.numpy import save_file
@@ -180,7 +180,7 @@ def _open_npz(path: Path) -> dict[str, StoredArray]:
 
 
 @contextlib.contextmanager
-def _reading_npz(path: Path) -> Iterator[None]:
+def _reading_npz(path: Path) -> Generator[None, None, None]:
     try:
         yield
     except whole_files.DAMAGED as error:
@@ -216,7 +216,7 @@ def _open_safetensors(path: Path) -> dict[str, StoredArray]:
 
 
 @contextlib.contextmanager
-def _reading_safetensors(path: Path) -> Iterator[None]:
+def _reading_safetensors(path: Path) -> Generator[None, None, None]:
     try:
         yield
     except (OSError, ValueError, _safetensors(path).SafetensorError) as error:

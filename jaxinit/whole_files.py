@@ -11,7 +11,7 @@ import time
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 # What reading a damaged .npz raises.
@@ -41,7 +41,7 @@ def partial(path: str | os.PathLike[str]) -> Path:
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
+def replacing(path: str | os.PathLike[str]) -> Generator[str, None, None]:
     """Gives the name of a file to write to, which becomes the one meant once all went well.
 
     Args:

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import NoReturn
 
 from experiments.cli import interruption
@@ -29,7 +29,7 @@ def shown() -> bool:
 
 
 @contextlib.contextmanager
-def exit_status(*, tables: bool = True) -> Iterator[None]:
+def exit_status(*, tables: bool = True) -> Generator[None, None, None]:
     """Ends the program with status 2 and the sentence on stderr where a `UserError` is raised.
 
     So it does where a file or folder cannot be used that nothing else says a sentence about.

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import NoReturn
 
 _SECONDS = 5.0  # for the main thread to end
@@ -22,7 +22,7 @@ _CLEARED = "\r\x1b[K\x1b[?25h"  # on a terminal: no bar, and the cursor is back
 _terminal = 2
 _folders: dict[Path, None] = {}  # in the order in which they were told of
 _saying = threading.RLock()
-_status = 0  # to end with, once interrupted
+_status: int = 0  # to end with, once interrupted
 _stopping = False  # whether the main thread knows
 
 
@@ -78,9 +78,9 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
 
-def _raised(kind: type[BaseException], error: BaseException, trace: object) -> None:
+def _raised(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     end_if_interrupted()
-    sys.__excepthook__(kind, error, trace)  # pyright: ignore[reportArgumentType]
+    sys.__excepthook__(kind, error, trace)
 
 
 def _watch(read_end: int) -> None:

@@ -212,12 +212,13 @@ def parse(
     chooser.add_argument("--preset", default=names[0], nargs="?")
     chosen = chooser.parse_known_args(given)[0].preset
     base = presets.get(chosen, presets[names[0]])
+    kind: Any = type(base)
     preset_help = tyro.conf.arg(help="the values that the other options start from")
     options = dataclasses.make_dataclass(
         "Options",
         [
             ("preset", Annotated[str, one_of(names), preset_help]),
-            ("settings", Annotated[type(base), tyro.conf.arg(name="")]),
+            ("settings", Annotated[kind, tyro.conf.arg(name="")]),
         ],
     )
     default = options(preset=names[0], settings=base)

@@ -71,9 +71,7 @@ with registered.skip_registration():
         scratch: Path  # where to unpack it
 
         # Without the `pipeline` of the parent's signature: TFDS takes that as a wish for Beam.
-        def _split_generators(  # pyright: ignore[reportIncompatibleMethodOverride]
-            self, dl_manager: Any
-        ) -> Any:
+        def _split_generators(self, dl_manager: Any) -> Any:
             folder = _content(self, dl_manager)
             features: Any = self.info.features
             for key, file in zip(
@@ -85,7 +83,7 @@ with registered.skip_registration():
                 for split in ("train", "test")
             }
 
-        def _generate_examples(  # pyright: ignore[reportIncompatibleMethodOverride]
+        def _generate_examples(  # pyrefly: ignore[bad-override-param-name]
             self, split_prefix: str, filepath: Path
         ) -> Iterator[Example]:
             data = np.fromfile(filepath, np.uint8)

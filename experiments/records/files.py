@@ -10,7 +10,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -82,7 +82,7 @@ def _opened(file: str, folder: Path) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def writing_to(folder: Path | str) -> Iterator[None]:
+def writing_to(folder: Path | str) -> Generator[None, None, None]:
     """Turns an OSError of the block into a `UserError` that names the output folder."""
     try:
         yield

@@ -7,7 +7,7 @@ systems, the work goes on without, and says so.
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from experiments.cli import processes
@@ -18,7 +18,7 @@ _told: set[Path] = set()  # folders without locks that were told of
 
 
 @contextlib.contextmanager
-def held(target: Path, *, wait: bool = True) -> Iterator[bool]:
+def held(target: Path, *, wait: bool = True) -> Generator[bool, None, None]:
     """Holds the lock of a file or folder that is to be made.
 
     Of several joined processes the first holds it for all; all must come here.

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -69,7 +70,7 @@ def _draw_layer(
     limit = float(np.abs(centres[order]).max()) or 1.0
     name = layer if len(centres) <= largest else f"{layer}\n({largest} of {len(centres)})"
     axes.text(x + name_width - 0.2, y + 0.5, name, fontsize=8, ha="right", va="center")
-    style = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit, "aspect": "auto"}
+    style: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit, "aspect": "auto"}
     for column, cluster in enumerate(order):
         left = x + name_width + column * cell
         axes.imshow(centres[cluster], extent=(left, left + 1, y + 1, y), **style)

@@ -31,7 +31,7 @@ class Table:
     """
 
     header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     note: str = ""
 
     def markdown(self, *, aligned: bool = False) -> str:

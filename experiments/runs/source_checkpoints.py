@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,7 @@ def _checksum(variables: Any) -> str:
 
 
 @contextlib.contextmanager
-def _in_silence() -> Iterator[None]:
+def _in_silence() -> Generator[None, None, None]:
     """Keeps back what Orbax logs, and the tracebacks of its threads: its errors say it all."""
     logger, hook = logging.getLogger("absl"), threading.excepthook
     level = logger.level

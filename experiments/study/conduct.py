@@ -113,10 +113,9 @@ def plan(
     store.check_writable(output)
     interruption.records_in(output)
     dataset = source_data = sets.load_data(settings.data)
-    if settings.sources.source_dataset not in (None, settings.data.dataset):
-        source_data = sets.load_data(
-            dataclasses.replace(settings.data, dataset=settings.sources.source_dataset)
-        )
+    other = settings.sources.source_dataset
+    if other is not None and other != settings.data.dataset:
+        source_data = sets.load_data(dataclasses.replace(settings.data, dataset=other))
     settings = dataclasses.replace(
         settings,
         evaluation=settings.evaluation.fitted(dataset),

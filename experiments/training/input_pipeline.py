@@ -8,7 +8,7 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from multiprocessing import resource_tracker
 from typing import Any, NamedTuple
 
@@ -169,7 +169,7 @@ def read_ahead(batches: Batches, workers: int, first: int = 0) -> Generator[Batc
 
 
 @contextlib.contextmanager
-def _beginning() -> Iterator[None]:
+def _beginning() -> Generator[None, None, None]:
     """Leaves Ctrl-C to this process, from the first moment of the processes that begin in here.
 
     What cleans up after them in the end does so in silence.

@@ -202,20 +202,20 @@ class Course:
         begun, norms = self._programs.begin(before)
         state = begun if within is None else within
         key = input_pipeline.epoch_keys(self._key, epoch)[1]
-        waiting: tuple[Chunk, Metrics] | None = None
+        waiting: tuple[int, int, Metrics] | None = None
 
         def settle() -> None:
             if waiting is not None:
-                chunk, own = waiting
-                filled = np.stack([np.asarray(m) for m in own])[:, : chunk.count]
-                sums[:, chunk.first : chunk.first + chunk.count] = filled
+                first, count, own = waiting
+                filled = np.stack([np.asarray(m) for m in own])[:, :count]
+                sums[:, first : first + count] = filled
 
         full, rest = divmod(self._count[0], self._settings.batch_size)
         for first, last in ((step, full), (full, full + bool(rest))):
             for chunk in chunks(ahead, first, last):
                 state, own = self._programs.train(before.params, state, chunk, key)
                 settle()
-                waiting = (chunk._replace(images=None), own)
+                waiting = (chunk.first, chunk.count, own)
                 if self._unfinished.is_due():
                     settle()
                     self._save(epoch, int(chunk.first + chunk.count), before, state, sums)

@@ -53,7 +53,7 @@ def save(bank: FilterBank, path: str | os.PathLike[str]) -> None:
     text = _text({**metadata, "checksum": checksum(metadata, arrays)})
     arrays["metadata"] = np.frombuffer(text, np.uint8)
     content = io.BytesIO()  # as NumPy, where the disk is full, says more than an OSError
-    np.savez_compressed(content, **arrays)  # pyright: ignore[reportArgumentType]
+    np.savez_compressed(content, **arrays)  # pyrefly: ignore[bad-argument-type]
     with whole_files.replacing(path) as temporary, open(temporary, "wb") as file:
         file.write(content.getbuffer())
 

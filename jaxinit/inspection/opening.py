@@ -100,7 +100,7 @@ def _convolutions(name: str) -> Network:
     others = {kind: own for kind, own in variables.items() if kind != "params"}
 
     def apply(params: Params, others: Params, x: Array) -> Array:
-        return module.apply({"params": params, **others}, x, train=False)  # pyright: ignore
+        return module.apply({"params": params, **others}, x, train=False)  # pyrefly: ignore[bad-return]
 
     network = tracing.trace(apply, variables["params"], others, images)
     unsized = [dataclasses.replace(own, input_size=None, live=None) for own in network.layers]

@@ -144,7 +144,7 @@ def to_torch(variables: Mapping[str, Any], network: str | None = None) -> dict[s
     if found is None:
         whose = "a registered network's" if network is None else f"those of {network}"
         raise ValueError(f"these variables are not {whose}: give params and batch_stats of one")
-    state = {}
+    state: dict[str, np.ndarray] = {}
     for name, place in _layout(found).items():
         leaf = leaves[place.path]
         # A copy, since PyTorch wants arrays that it may write to.

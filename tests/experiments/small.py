@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -35,7 +36,7 @@ def networks():
     Compiling takes most of the time of a whole command. vgg11 has four convolutions here, not
     eight, and custom six, not 20.
     """
-    forms = {
+    forms: dict[str, dict[str, Any]] = {
         "vgg11": {"stages": ((8,), (16,), (16, 16))},
         "custom": {"stages": (1, 1), "widths": (8, 16)},
     }

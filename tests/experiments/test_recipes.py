@@ -1,5 +1,7 @@
 """Recipes: the first layer of one start on the others of another, each at its norm."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,12 +21,17 @@ from tests.experiments.small import run
 from tests.experiments.test_ablations import NoModels, assert_parallel, drawn, norm
 from tests.experiments.test_sweep import conditions
 
-OPTIONS = {"stems": ("random", "gabor"), "stem_scales": (12.0,), "rates": (1.0, 3.0),
-           "bodies": ("random", "clustered"), "body_scales": (0.35,)}  # fmt: skip
+USUAL = Recipes(
+    stems=("random", "gabor"),
+    stem_scales=(12.0,),
+    rates=(1.0, 3.0),
+    bodies=("random", "clustered"),
+    body_scales=(0.35,),
+)
 
 
 def ask(**changes):
-    return recipes.ask(Recipes(**{**OPTIONS, **changes}), NoModels())
+    return recipes.ask(dataclasses.replace(USUAL, **changes), NoModels())
 
 
 def test_a_recipe_is_its_stem_on_its_body_at_their_norms():
@@ -59,8 +66,8 @@ class OneModel(NoModels):
 
 def test_a_source_model_at_other_norms_keeps_its_filters_and_all_else():
     made_of = OneModel()
-    both = {"stems": ("pretrained",), "bodies": ("pretrained",), "rates": (1.0,)}
-    (_, variant) = recipes.ask(Recipes(**{**OPTIONS, **both}), made_of).variants
+    both = dataclasses.replace(USUAL, stems=("pretrained",), bodies=("pretrained",), rates=(1.0,))
+    (_, variant) = recipes.ask(both, made_of).variants
     assert variant.name == "pretrained-x12.pretrained-x0.35.rate-0.01"
     source, made = drawn(made_of.pretrained(), made_of.params), drawn(variant, made_of.params)
     for layer in small.layer_names(source):
@@ -114,7 +121,7 @@ def test_a_bank_that_does_not_fit_the_network_is_refused():
             self.network = jaxinit.declare(self.params, list(kernels))
 
     with pytest.raises(UserError, match="no filters of 5×5, as conv2 has: take another"):
-        recipes.ask(Recipes(**{**OPTIONS, "bodies": ("cifar10-resnets",)}), Wide())
+        recipes.ask(dataclasses.replace(USUAL, bodies=("cifar10-resnets",)), Wide())
 
 
 def parsed(**texts):

@@ -382,7 +382,7 @@ def test_more_restarts_begin_with_the_fewer_and_keep_the_best():
     ],
 )
 def test_bad_input(change, sentence):
-    arguments = {"points": normal(10, 2), "k": 3, **change}
+    arguments: dict[str, Any] = {"points": normal(10, 2), "k": 3, **change}
     with pytest.raises(ValueError, match=sentence):
         kmeans.fit(KEY, **arguments)
 

@@ -23,7 +23,7 @@ NUMBER = int(os.environ.get("JAXINIT_ODD_CALLS", "100")) or None
 
 def test_a_sentence_is_told_from_other_errors():
     def divides():
-        return 1 // 0
+        return 1 // 0  # pyrefly: ignore[division-by-zero]
 
     assert "ZeroDivisionError" in str(odd_calls.complaint(divides))
     assert "KeyError" in str(odd_calls.complaint(lambda: {}["x"]))

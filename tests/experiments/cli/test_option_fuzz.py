@@ -8,6 +8,7 @@ import functools
 import os
 import random
 import typing
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,7 @@ def argument(rng, name, hint, value):
         return [rng.choice([f"--{name}", f"--no-{name}"]).replace("_", "-")]
     usual = [*map(str, choices(hint)), *([] if value is None else [str(value)])]
     if isinstance(value, tuple):
-        usual = [*map(str, choices(hint)), *map(options._text, value)]  # pyright: ignore[reportPrivateUsage]
+        usual = [*map(str, choices(hint)), *map(options._text, value)]
     several = rng.randrange(4) if isinstance(value, tuple) else 1
     given = [rng.choice(usual if usual and rng.random() < 0.5 else ODD) for _ in range(several)]
     return [options.flag(name), *given]
@@ -112,14 +113,14 @@ def try_all(name, main, settings, small, capsys, made):
 
 @pytest.mark.parametrize("name", ["pretrain", "paper", "report", "evidence", "data"])
 def test_other_commands_do_their_work_or_say_a_sentence(name, monkeypatch, capsys):
-    made = []
+    made: list[Any] = []
 
     def stop(*_, **__):
         made.append(True)
         return []
 
     def placed(settings, progress):
-        made.extend(paper._placed(one, settings) for one in entry.entries())  # pyright: ignore[reportPrivateUsage]
+        made.extend(paper._placed(one, settings) for one in entry.entries())
         return []
 
     monkeypatch.setattr("experiments.cli.processes.setup_jax", lambda: None)

@@ -97,7 +97,7 @@ def test_without_a_folder_for_temporary_files_nothing_is_begun(monkeypatch, caps
 
     monkeypatch.setattr("tempfile.gettempdir", none)
     with pytest.raises(SystemExit) as caught:
-        begin._check_temporary()  # pyright: ignore[reportPrivateUsage]
+        begin._check_temporary()
     assert caught.value.code == 2
     assert "set TMPDIR to a folder that can be written to" in capsys.readouterr().err
 
@@ -154,7 +154,7 @@ def test_an_interruption_counts_what_an_archive_holds(tmp_path, monkeypatch):
 
 def test_importing_the_package_changes_nothing_for_others():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert sys.excepthook is not interruption._raised  # pyright: ignore[reportPrivateUsage]
+    assert sys.excepthook is not interruption._raised
 
 
 def cache():

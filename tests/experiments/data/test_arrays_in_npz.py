@@ -13,8 +13,8 @@ def images(count, *shape):
     return RNG.integers(0, 256, (count, *shape), np.uint8)
 
 
-def read(file, **options):
-    return arrays_in_npz.read(file, "set", **{"split_seed": 0, "side": None, **options})
+def read(file, split_seed=0, side=None, **options):
+    return arrays_in_npz.read(file, "set", split_seed=split_seed, side=side, **options)
 
 
 @pytest.fixture

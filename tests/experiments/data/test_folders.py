@@ -17,8 +17,8 @@ def save(path, shape=(6, 6, 3)):
     return pixels
 
 
-def read(folder, **options):
-    return folders.read(folder, "set", **{"split_seed": 0, "side": None, **options})
+def read(folder, split_seed=0, side=None, **options):
+    return folders.read(folder, "set", split_seed=split_seed, side=side, **options)
 
 
 def decoded(images):

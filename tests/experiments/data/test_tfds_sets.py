@@ -60,8 +60,8 @@ def rows(per_class, shape=(6, 6, 3), labels=(0, 1, 2)):
     ]
 
 
-def read(folder, name="flowers", **options):
-    return tfds_sets.read(name, folder, **{"split_seed": 0, "side": None, **options})
+def read(folder, name="flowers", split_seed=0, side=None, **options):
+    return tfds_sets.read(name, folder, split_seed=split_seed, side=side, **options)
 
 
 def check_part(part, expected):

@@ -58,9 +58,8 @@ def make_runner(
             ("sick", spoiled),
         )
     }
-    evaluation = Evaluation(
-        **{"pairs": ((0, 1), (2, 3)), "seeds": 1, "output": str(folder / "out"), **changed}
-    )
+    usual = Evaluation(pairs=((0, 1), (2, 3)), seeds=1, output=str(folder / "out"))
+    evaluation = dataclasses.replace(usual, **changed)
     return Runner(name, [known[v] for v in variants], dataset, settings, evaluation)
 
 

@@ -1,7 +1,5 @@
 """The fast path of training against the plain one: same streams of randomness, same curves."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +26,7 @@ def test_twenty_steps_of_two_runs_at_once_are_those_of_plain_convolutions_alone(
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         # Every kind of layer that ResNet-18 has, fewer of each and narrower: quicker to compile.
         whole = networks.make_network(task.classes, SETTINGS)
-        network = dataclasses.replace(whole, stages=(1, 1, 2), widths=(8, 16, 32))
+        network = whole.clone(stages=(1, 1, 2), widths=(8, 16, 32))
         assert dead_taps.trimmed_layers(networks.trace(network, (8, 8)))
         images = trainer.to_device(dataset)
         train = Split(jnp.asarray(task.train_index), jnp.asarray(task.train_labels))
@@ -48,7 +46,7 @@ def test_twenty_steps_of_two_runs_at_once_are_those_of_plain_convolutions_alone(
         ended, fast = many(images, train, test, together, both)
 
         monkeypatch.setattr(dead_taps, "trimmed_layers", lambda network: ())
-        plain = jax.jit(epoch(dataclasses.replace(network, convolve=convolution.plain_convolution)))
+        plain = jax.jit(epoch(network.clone(convolve=convolution.plain_convolution)))
         for run, (state, key) in enumerate(zip(states, keys, strict=True)):
             after, alone = plain(images, train, test, state, key.training)
             assert alone.step_losses.shape == (STEPS,)

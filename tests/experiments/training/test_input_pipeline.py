@@ -107,7 +107,7 @@ def test_an_iterator_that_is_closed_leaves_no_worker():
 def test_ctrl_c_is_left_to_this_process_from_a_workers_first_moment():
     program = "import signal; print(signal.pthread_sigmask(signal.SIG_BLOCK, []))"
     own = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    with input_pipeline._beginning():  # pyright: ignore[reportPrivateUsage]
+    with input_pipeline._beginning():
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "SIGINT" in done.stdout
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == own

@@ -192,7 +192,7 @@ def broken(name: str, value: Any) -> dict[str, Any]:
 )
 def test_bad_input_to_fit(change, sentence):
     with pytest.raises(ValueError, match=sentence):
-        banks.fit(KEY, **{"models": MODELS, "clusters": 4, **change})
+        fit(**change)
 
 
 def test_every_distance_is_offered_by_name():

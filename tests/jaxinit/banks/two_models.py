@@ -10,7 +10,11 @@ from jaxinit import banks, kernels
 from tests import small
 
 KEY = jax.random.key(0)
-SHAPES = {"conv1": (7, 7, 3, 8), "layer1_0/conv1": (3, 3, 8, 8), "layer1_0/conv2": (3, 3, 8, 8)}
+SHAPES: dict[str, tuple[int, ...]] = {
+    "conv1": (7, 7, 3, 8),
+    "layer1_0/conv1": (3, 3, 8, 8),
+    "layer1_0/conv2": (3, 3, 8, 8),
+}
 
 
 def model(seed: int, shapes: dict[str, tuple[int, ...]] = SHAPES) -> dict[str, Any]:
@@ -27,8 +31,10 @@ def model(seed: int, shapes: dict[str, tuple[int, ...]] = SHAPES) -> dict[str, A
 MODELS = [model(0), model(1)]
 
 
-def fit(**settings: Any) -> banks.FilterBank:
-    return banks.fit(KEY, MODELS, **{"clusters": 4, "restarts": 1, **settings})
+def fit(
+    models: Any = MODELS, clusters: int = 4, restarts: int = 1, **settings: Any
+) -> banks.FilterBank:
+    return banks.fit(KEY, models, clusters=clusters, restarts=restarts, **settings)
 
 
 def layer_slices(name: str) -> np.ndarray:

@@ -1,5 +1,7 @@
 """The laws of composition, for initialisers that are put together at random."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,8 +44,8 @@ starts = st.recursive(
 
 def made(start):
     """The initialiser that a start describes."""
-    kind, *parts = start
-    parts = [made(part) if isinstance(part, tuple) else part for part in parts]
+    kind, *described = start
+    parts: list[Any] = [made(part) if isinstance(part, tuple) else part for part in described]
     if kind == "clustered":
         return initializers.clustered(BANK, *parts)
     if kind == "he":

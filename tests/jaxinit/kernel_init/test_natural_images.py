@@ -1,6 +1,7 @@
 """The whitening of photographs by formula, against eigenvectors of the whole covariance."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +41,7 @@ def test_what_they_make_of_such_patches_is_white(size, channels):
 @pytest.mark.parametrize(("length", "between"), [(3.0, 0.5), (40.0, 0.95)])
 def test_the_largest_eigenvalues_come_first(length, between):
     own = filters((4, 5), 3, 12, length=length, between_channels=between)[:, ::2]
-    values = linalg.eigvalsh(covariance((4, 5), 3, length, between))[::-1][:6]
+    values: Any = linalg.eigvalsh(covariance((4, 5), 3, length, between))[::-1][:6]
     np.testing.assert_allclose(np.linalg.norm(own, axis=0), (values + 5e-4) ** -0.5, rtol=1e-3)
 
 

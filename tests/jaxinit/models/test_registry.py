@@ -38,7 +38,7 @@ LAYERS = {
 @pytest.fixture(scope="module")
 def small_classifier():
     """Twelve hidden units for torchvision's 4096: the same program, without a gigabyte."""
-    hidden, vgg._HIDDEN = vgg._HIDDEN, HIDDEN
+    hidden, vgg._HIDDEN = vgg._HIDDEN, HIDDEN  # pyrefly: ignore[bad-assignment]
     torch_weights._layout.cache_clear()
     yield
     vgg._HIDDEN = hidden
