@@ -18,7 +18,7 @@ from experiments.cli.errors import UserError, exit_status
 from experiments.records import published, summaries
 from experiments.records.run_record import RunRecord
 from experiments.records.shown import Shown
-from experiments.reporting import tables
+from experiments.reporting import inference, tables, wording
 from experiments.reporting.tables import Table
 from experiments.study import entry
 
@@ -100,6 +100,21 @@ _PLANNED = {
 }
 # Families of several seeds a task, by the first seed that had no part in choosing the starts.
 _NEW_SEEDS = {"seeds": 1, "seeds-better": 1}
+# Studies of first layers against tuned random initialisation, and what these are called there.
+_FIRST_LAYER_STUDIES = {
+    "ResNet-18, CIFAR-100": ("resnet18-cifar100", "resnet18-cifar100-sourceless"),
+    "ResNet-18, Tiny ImageNet": ("resnet18-tiny-imagenet", "resnet18-tiny-imagenet-sourceless"),
+    "ResNet-20, Tiny ImageNet": ("resnet20-tiny-imagenet", "resnet20-tiny-imagenet-sourceless"),
+    "the same, eight further tasks": ("resnet20-more",),
+}
+_FIRST_LAYERS = {
+    "patch-kmeans": "centroids of patches",
+    "colour-gabor": "coloured Gabor filters",
+    "natural-whitening": "natural whitening",
+    "patch-whitening": "patch whitening",
+}
+_OTHER_LAYERS = {"random": "random filters", "fourier": "clusters", "bank": "clusters"}
+_RECIPE_NAME = re.compile(r"(.+)-1-x[^x]+[.](random|fourier|bank)\b")
 _BLOCK = re.compile(r"(<!-- table: ([^\n]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -160,6 +175,28 @@ def protocols(fresh: str, sequential: str) -> Table:
     return tables.protocols_table(own, carried, shown, theirs)
 
 
+def first_layers() -> Table:
+    """First layers against tuned random initialisation, study by study, with the verdicts."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for column, folders in _FIRST_LAYER_STUDIES.items():
+        for runs, shown in map(_read, (f"general-{folder}" for folder in folders)):
+            for family in shown.families:
+                for one in inference.compare(runs, list(family.words())):
+                    made_of = _RECIPE_NAME.match(one.variant)
+                    if made_of and one.baseline.startswith("random-"):
+                        row = _OTHER_LAYERS[made_of[2]], _FIRST_LAYERS[made_of[1]]
+                        difference = wording.difference_text(one.mean, one.low, one.high)
+                        cell = f"{difference}, **{inference.verdict(one)}**"
+                        found.setdefault(row, {})[column] = cell
+    rows = [
+        (first, others, *(found[others, first].get(column, "–") for column in _FIRST_LAYER_STUDIES))
+        for others in dict.fromkeys(_OTHER_LAYERS.values())
+        for first in _FIRST_LAYERS.values()
+        if (others, first) in found
+    ]
+    return Table(("first layer", "others", *_FIRST_LAYER_STUDIES), rows)
+
+
 def ranked(epochs: str, baseline: str, *folders: str) -> Table:
     """The starts of several folders after so many epochs, the best first: no verdicts."""
     if not epochs.isdigit() or int(epochs) < 1:
@@ -189,7 +226,17 @@ def questions() -> Table:
 
 KINDS: dict[str, Callable[..., Table]] = {
     function.__name__: function
-    for function in (starts, verdicts, planned, by_seed, protocols, ranked, tried, questions)
+    for function in (
+        starts,
+        verdicts,
+        planned,
+        by_seed,
+        first_layers,
+        protocols,
+        ranked,
+        tried,
+        questions,
+    )
 }
 
 

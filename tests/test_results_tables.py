@@ -139,6 +139,31 @@ def test_seeds_settle_only_where_they_had_no_part_in_choosing(tmp_path):
     assert seeds[1:-2] == [*map(signed, of_seed.values()), signed(list(differences.values()))]
 
 
+def test_first_layers_are_those_of_the_studies(tmp_path):
+    file = tmp_path / "page.md"
+    file.write_text("<!-- table: first_layers -->\n<!-- end -->\n")
+    assert tables(file).returncode == 0
+    head, _, *rows = (
+        [c.strip() for c in line.split("|")[1:-1]] for line in file.read_text().splitlines()[1:-1]
+    )
+    cells = {tuple(row[:2]): dict(zip(head, row, strict=True)) for row in rows}
+    behind = "random-x0.35.rate-0.01"
+    for column, folder, tuned, first in (
+        ("ResNet-18, CIFAR-100", "general-resnet18-cifar100-sourceless", "rate-0.0033", "x12"),
+        ("the same, eight further tasks", "general-resnet20-more", "rate-0.01", "x1"),
+    ):
+        finals = collections.defaultdict(lambda: collections.defaultdict(list))
+        for run in lines(folder):
+            final = np.mean(run["curves"]["val_acc_top1"][-3:])
+            finals[run["variant"]][run["task"]].append(final)
+        (baseline,) = (n for n in finals if n.startswith("random-x") and n.endswith(tuned))
+        ours = finals[f"patch-kmeans-1-{first}.{behind}"]
+        mean = np.mean([np.mean(ours[t]) - np.mean(finals[baseline][t]) for t in ours])
+        cell = cells["centroids of patches", "random filters"][column]
+        assert cell.startswith(f"{mean:+.1f} [")
+        assert cell.endswith("**better**")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
