@@ -182,7 +182,7 @@ def _dataset(images: ImageRows) -> Dataset:
     test = np.zeros((2, *images.shape[1:]), np.uint8), np.zeros(2, np.int32)
     superclass = np.arange(CLASSES, dtype=np.int32)
     half = (0.5, 0.5, 0.5)
-    return Dataset("noise", "noise", images, labels, *test, superclass, half, half, "0" * 12)  # pyright: ignore[reportArgumentType]
+    return Dataset("noise", "noise", images, labels, *test, superclass, half, half, "0" * 12)
 
 
 def _task(rows: np.ndarray) -> Task:

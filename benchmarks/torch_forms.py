@@ -67,8 +67,7 @@ def epoch(
         normalization: Mean and deviation of each channel.
     """
     layout = torch.contiguous_format if form == "eager" else torch.channels_last
-    model: Any = _NETWORKS[network](10)
-    model = model.to(device, memory_format=layout).train()
+    model = _NETWORKS[network](10).to(device, memory_format=layout).train()
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=0.01,

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import nn  # pyright: ignore[reportMissingImports]
+from torch import nn
 
 
 class Block(nn.Module):
@@ -120,7 +120,7 @@ def torchvision_models() -> Any:
         ImportError: It is missing, or does not fit the PyTorch that is installed.
     """
     try:
-        from torchvision import models  # pyright: ignore[reportMissingImports]
+        from torchvision import models
     except RuntimeError as error:
         raise ImportError(f"torchvision cannot be imported: {error}") from error
     return models

@@ -76,10 +76,8 @@ def ask(settings: Alignment, made_of: Ingredients) -> Question:
     authors: dict[str, str | None] = {"random": published.CUSTOM_RANDOM}
     for count in settings.layers:
         how = "optimal" if settings.optimal else "greedy"
-        described = {
-            **{"kind": "aligned", "layers": count, "matching": how},
-            "sources": list(made_of.names()),
-        }
+        described: dict[str, Any] = {"kind": "aligned", "layers": count, "matching": how}
+        described["sources"] = list(made_of.names())
         variants.append(
             Variant(
                 f"aligned-{count}" + ("-optimal" if settings.optimal else ""),

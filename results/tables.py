@@ -98,22 +98,27 @@ _PLANNED = {
         ("Pretrained × 12, × 0.35; after 3 epochs", _SOURCE, _SLOW, 3),
     ],
 }
-# Families of several seeds a task, by the first seed that had no part in choosing the starts.
-_NEW_SEEDS = {"seeds": 1, "seeds-better": 1}
-# Studies of first layers against tuned random initialisation, and what these are called there.
+# The seeds that settle a family, all of which have to be there: seed 0 chose these starts.
+_SETTLING = {"seeds": (1, 2, 3, 4), "seeds-better": (1, 2, 3, 4)}
+# Studies of first layers against tuned random initialisation, by the column that they fill.
 _FIRST_LAYER_STUDIES = {
     "ResNet-18, CIFAR-100": ("resnet18-cifar100", "resnet18-cifar100-sourceless"),
     "ResNet-18, Tiny ImageNet": ("resnet18-tiny-imagenet", "resnet18-tiny-imagenet-sourceless"),
     "ResNet-20, Tiny ImageNet": ("resnet20-tiny-imagenet", "resnet20-tiny-imagenet-sourceless"),
     "the same, eight further tasks": ("resnet20-more",),
 }
+# What is said for the parts of their starts' names.
 _FIRST_LAYERS = {
-    "patch-kmeans": "centroids of patches",
+    "patch-kmeans": "centroids (k-means) of patches",
     "colour-gabor": "coloured Gabor filters",
     "natural-whitening": "natural whitening",
     "patch-whitening": "patch whitening",
 }
-_OTHER_LAYERS = {"random": "random filters", "fourier": "clusters", "bank": "clusters"}
+_OTHER_LAYERS = {
+    "random": "random filters",
+    "fourier": "Fourier clusters",
+    "bank": "Fourier clusters",
+}
 _RECIPE_NAME = re.compile(r"(.+)-1-x[^x]+[.](random|fourier|bank)\b")
 _BLOCK = re.compile(r"(<!-- table: ([^\n]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -136,14 +141,14 @@ def verdicts(folder: str, family: str) -> Table:
 def planned(family: str, *folders: str) -> Table:
     """A planned family whose starts lie in several folders, of the seeds that settle it."""
     runs, words = _of_family(family, folders)
-    first = _NEW_SEEDS.get(family, 0)
-    return tables.verdicts_table([run for run in runs if run.seed >= first], words)
+    settling = _SETTLING.get(family, {run.seed for run in runs})
+    return tables.verdicts_table([run for run in runs if run.seed in settling], words)
 
 
 def by_seed(family: str, *folders: str) -> Table:
     """The differences of a planned family seed by seed, and how they scatter: no verdicts."""
     runs, words = _of_family(family, folders)
-    return tables.by_seed_table(runs, words, settling=_NEW_SEEDS.get(family, 0))
+    return tables.by_seed_table(runs, words, _SETTLING.get(family, ()))
 
 
 def _of_family(
@@ -161,6 +166,12 @@ def _of_family(
         for e in {row[-1] for row in _PLANNED[family]}
         for run in runs
     ]
+    for start in {name for row in rows for name in row[1:]}:
+        there = {(run.task, run.seed) for run in early if run.variant == start}
+        for seed in _SETTLING.get(family, ()):
+            for task in sorted({run.task for run in early}):
+                if (task, seed) not in there:
+                    raise UserError(f"{start} has no run of seed {seed} on {task}: run it first")
     return early, {(name, other): asked for asked, name, other in rows}
 
 
@@ -182,19 +193,25 @@ def first_layers() -> Table:
         for runs, shown in map(_read, (f"general-{folder}" for folder in folders)):
             for family in shown.families:
                 for one in inference.compare(runs, list(family.words())):
+                    if not one.baseline.startswith("random-"):
+                        continue
                     made_of = _RECIPE_NAME.match(one.variant)
-                    if made_of and one.baseline.startswith("random-"):
-                        row = _OTHER_LAYERS[made_of[2]], _FIRST_LAYERS[made_of[1]]
-                        difference = wording.difference_text(one.mean, one.low, one.high)
-                        cell = f"{difference}, **{inference.verdict(one)}**"
-                        found.setdefault(row, {})[column] = cell
+                    if made_of is None or made_of[1] not in _FIRST_LAYERS:
+                        raise UserError(
+                            f"{one.variant} has no words: add them to results/tables.py"
+                        )
+                    row = _OTHER_LAYERS[made_of[2]], _FIRST_LAYERS[made_of[1]]
+                    difference = wording.difference_text(one.mean, one.low, one.high)
+                    cell = f"{difference}, **{inference.verdict(one)}**"
+                    if found.setdefault(row, {}).setdefault(column, cell) != cell:
+                        raise UserError(f"two starts are {' before '.join(row[::-1])} in {column}")
     rows = [
         (first, others, *(found[others, first].get(column, "–") for column in _FIRST_LAYER_STUDIES))
         for others in dict.fromkeys(_OTHER_LAYERS.values())
         for first in _FIRST_LAYERS.values()
         if (others, first) in found
     ]
-    return Table(("first layer", "others", *_FIRST_LAYER_STUDIES), rows)
+    return Table(("first layer", "layers behind it", *_FIRST_LAYER_STUDIES), rows)
 
 
 def ranked(epochs: str, baseline: str, *folders: str) -> Table:

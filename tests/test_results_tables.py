@@ -1,6 +1,7 @@
 """The tables of the READMEs, which are made of the recorded runs."""
 
 import collections
+import importlib.util
 import json
 import runpy
 import subprocess
@@ -11,7 +12,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from experiments.cli.errors import UserError
 from experiments.records import averages, store
+from experiments.reporting.tables import by_seed_table
+from tests.experiments import small
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "results" / "tables.py"
@@ -103,40 +107,64 @@ def test_a_planned_family_is_of_the_runs_of_several_folders(tmp_path):
     assert [row[3] for row in rows] == [f"{p:.3f}" for p in corrected]
 
 
-def test_seeds_settle_only_where_they_had_no_part_in_choosing(tmp_path):
-    """Seed 0 chose these starts: it stands beside the others, and no verdict rests on it."""
-    file = tmp_path / "page.md"
+def loaded():
+    spec = importlib.util.spec_from_file_location("tables", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_family_rests_on_the_seeds_that_its_plan_names(monkeypatch):
+    """Others stand beside them without a verdict; and there is none before all of them have run."""
+    script = loaded()
     folders = ("cifar100-seeds", "cifar100-seeds-recipe", "cifar100-seeds-rate")
-    end = "-->\n<!-- end -->\n"
-    file.write_text(
-        f"<!-- table: planned seeds {' '.join(folders)} {end}"
-        f"<!-- table: by_seed seeds {' '.join(folders)} {end}"
-    )
-    assert tables(file).returncode == 0
-    text = file.read_text().splitlines()
-    verdict, seeds = ([c.strip() for c in line.split("|")[1:-1]] for line in text
-                      if line.startswith("| Gabor, 1 layer |"))  # fmt: skip
     finals = {
         (run["variant"], run["task"], run["seed"]): np.mean(run["curves"]["val_acc_top1"][-3:])
         for run in lines(folders[0])
     }
-    differences = {
-        (task, seed): final - finals["random", task, seed]
-        for (variant, task, seed), final in finals.items()
-        if variant == "gabor-1"
-    }
     of_seed = collections.defaultdict(list)
-    for (_, seed), difference in differences.items():
-        of_seed[seed].append(difference)
+    for (variant, task, seed), final in finals.items():
+        if variant == "gabor-1":
+            of_seed[seed].append(final - finals["random", task, seed])
+    # Seed 0, which is known from earlier studies.
+    monkeypatch.setattr(script, "_SETTLING", {"seeds": (0,)})
+    row = next(r for r in script.planned("seeds", *folders).rows if r[0] == "Gabor, 1 layer")
+    assert row[2].split(" ")[0] == f"{np.mean(of_seed[0]):+.1f}"
     assert len(of_seed) > 2
-    assert {len(values) for values in of_seed.values()} == {10}
+    monkeypatch.setattr(script, "_SETTLING", {"seeds": (0, 99)})
+    for table in (script.planned, script.by_seed):
+        with pytest.raises(UserError, match="no run of seed 99 on pair-10-11: run it first"):
+            table("seeds", *folders)
 
-    def signed(values):
-        return f"{np.mean(values):+.1f}".replace("-", "−")
 
-    new = [value for seed, values in of_seed.items() if seed for value in values]
-    assert verdict[2].split(" ")[0] == signed(new)
-    assert seeds[1:-2] == [*map(signed, of_seed.values()), signed(list(differences.values()))]
+def test_differences_seed_by_seed():
+    """Seed 0 differs by less from task to task; scatter is of the seeds that settle alone."""
+    differences = [[5.0, 1.0, 3.0], [5.0, 4.0, 6.0], [5.0, 7.0, 9.0]]
+    runs = [
+        small.run(name, [50 + shift] * 3, task=f"pair-{task}", seed=seed)
+        for task, of_task in enumerate(differences)
+        for seed, difference in enumerate(of_task)
+        for name, shift in (("random", 0), ("a", difference))
+    ]
+    words = {("a", "random"): "a; against random", ("b", "random"): "b; against random"}
+    table = by_seed_table(runs, words, settling=(1, 2))
+    # Means of 2, 5 and 8; within each the variance is 2, so that 9 − 2 / 2 is that between.
+    expected = (
+        "a; against random",
+        "+5.0",
+        "+4.0",
+        "+6.0",
+        "+5.0",
+        f"{8**0.5:.1f}",
+        f"{2**0.5:.1f}",
+    )
+    assert table.rows == [expected, ("b; against random", *("–",) * 6)]
+    assert table.note == "Scatter: standard deviations in points, of seeds 1, 2."
+    everything = by_seed_table(runs, words)
+    assert everything.rows[0][:5] == expected[:5]
+    assert everything.rows[0][5:] != expected[5:]
 
 
 def test_first_layers_are_those_of_the_studies(tmp_path):
@@ -159,9 +187,17 @@ def test_first_layers_are_those_of_the_studies(tmp_path):
         (baseline,) = (n for n in finals if n.startswith("random-x") and n.endswith(tuned))
         ours = finals[f"patch-kmeans-1-{first}.{behind}"]
         mean = np.mean([np.mean(ours[t]) - np.mean(finals[baseline][t]) for t in ours])
-        cell = cells["centroids of patches", "random filters"][column]
+        cell = cells["centroids (k-means) of patches", "random filters"][column]
         assert cell.startswith(f"{mean:+.1f} [")
         assert cell.endswith("**better**")
+    verdicts = [
+        cell.split(", ")[-1]
+        for row in cells.values()
+        for cell in list(row.values())[2:]
+        if cell != "–"
+    ]
+    assert len(verdicts) == 4 * 2 + 2 * 2 + 6 + 2  # the planned comparisons with tuned random
+    assert verdicts.count("**open**") == 6  # in ResNet-20, on the ten tasks
 
 
 @pytest.mark.parametrize(

@@ -197,9 +197,8 @@ def spreads(differences: Finals) -> tuple[float, float]:
         for values, mean in zip(by_task.values(), means, strict=True)
     ) / (runs - tasks)
     between = np.sum(seeds * (means - overall) ** 2) / (tasks - 1)
-    per_task = (runs - np.sum(seeds**2) / runs) / (
-        tasks - 1
-    )  # seeds a task, where all have as many
+    # How many seeds a task has, where all have as many.
+    per_task = (runs - np.sum(seeds**2) / runs) / (tasks - 1)
     return math.sqrt(max(0.0, (between - within) / per_task)), math.sqrt(within)
 
 

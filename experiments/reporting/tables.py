@@ -270,14 +270,14 @@ def verdicts_table(records: Sequence[RunRecord], words: Mapping[tuple[str, str],
 
 
 def by_seed_table(
-    records: Sequence[RunRecord], words: Mapping[tuple[str, str], str], settling: int = 0
+    records: Sequence[RunRecord], words: Mapping[tuple[str, str], str], settling: Sequence[int] = ()
 ) -> Table:
     """Mean differences of pairs of starts, seed by seed and over all, and how they scatter.
 
     Args:
         records: Runs of them, of several seeds a task.
         words: What each pair asks.
-        settling: The first seed of those whose scatter is given.
+        settling: The seeds whose scatter is given; all where there are none.
     """
     seeds = sorted({run.seed for run in records})
     header = (
@@ -288,14 +288,19 @@ def by_seed_table(
     for (variant, baseline), asked in words.items():
         pairs = averages.paired_differences(records, variant, baseline)
         each = [[value for (_, of), value in pairs.items() if of == seed] for seed in seeds]
-        new = {(task, seed): value for (task, seed), value in pairs.items() if seed >= settling}
+        new = {
+            (task, seed): value
+            for (task, seed), value in pairs.items()
+            if seed in (settling or seeds)
+        }
         rows.append((
             asked,
             *(_mean(values, sign="+") for values in each),
             _mean(averages.task_means(pairs), sign="+"),
             *(f"{s:.1f}" if np.isfinite(s) else _NONE for s in inference.spreads(new)),
         ))  # fmt: skip
-    return Table(header, rows)
+    which = f"seeds {', '.join(map(str, settling))}" if settling else "all seeds"
+    return Table(header, rows, f"Scatter: standard deviations in points, of {which}.")
 
 
 def not_run(missing: int) -> str:

@@ -179,11 +179,12 @@ def test_spreads_are_those_of_the_analysis_of_variance():
     assert 1 + 4 * between**2 / within**2 == pytest.approx(scipy.stats.f_oneway(*drawn).statistic)
     many = rng.normal(0, 2, (4000, 1)) + rng.normal(0, 1, (4000, 3))
     assert spreads(many) == (pytest.approx(2, rel=0.05), pytest.approx(1, rel=0.05))
-    uneven = [
-        row[: 2 + i % 3]
-        for i, row in enumerate(rng.normal(0, 3, (4000, 1)) + rng.normal(0, 1, (4000, 4)))
-    ]
-    assert spreads(uneven) == (pytest.approx(3, rel=0.05), pytest.approx(1, rel=0.05))
+    # By hand: sums of squares 16 within, of 4 degrees of freedom, and 552 / 7 between, of 2; and
+    # 2 seeds a task, as (7 − 21 / 7) / 2.
+    assert spreads([[1.0], [2.0, 4.0], [9.0, 7.0, 8.0, 12.0]]) == (
+        pytest.approx(math.sqrt((552 / 7 / 2 - 16 / 4) / 2)),
+        pytest.approx(2),
+    )
     # Tasks that differ by less than their seeds explain.
     assert spreads([[1, -1], [-1, 1], [1, -1]]) == (0, pytest.approx(math.sqrt(2)))
     assert np.isnan(spreads([[1.0], [2.0]])).all()
