@@ -9,7 +9,9 @@ out of date.
 
 import argparse
 import dataclasses
+import functools
 import inspect
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +21,7 @@ from experiments.records import published, summaries
 from experiments.records.run_record import RunRecord
 from experiments.records.shown import Shown
 from experiments.reporting import inference, tables, wording
+from experiments.reporting.inference import Comparison
 from experiments.reporting.tables import Table
 from experiments.study import entry
 
@@ -166,12 +169,14 @@ def _of_family(
         for e in {row[-1] for row in _PLANNED[family]}
         for run in runs
     ]
-    for start in {name for row in rows for name in row[1:]}:
-        there = {(run.task, run.seed) for run in early if run.variant == start}
-        for seed in _SETTLING.get(family, ()):
-            for task in sorted({run.task for run in early}):
-                if (task, seed) not in there:
-                    raise UserError(f"{start} has no run of seed {seed} on {task}: run it first")
+    there = {(run.variant, run.task, run.seed) for run in early}
+    names = dict.fromkeys(name for row in rows for name in row[1:])
+    tasks = sorted({run.task for run in early})
+    for wanted in itertools.product(names, tasks, _SETTLING.get(family, ())):
+        if wanted not in there:
+            raise UserError(
+                f"{wanted[0]} has no run of seed {wanted[2]} on {wanted[1]}: run it first"
+            )
     return early, {(name, other): asked for asked, name, other in rows}
 
 
@@ -190,21 +195,15 @@ def first_layers() -> Table:
     """First layers against tuned random initialisation, study by study, with the verdicts."""
     found: dict[tuple[str, str], dict[str, str]] = {}
     for column, folders in _FIRST_LAYER_STUDIES.items():
-        for runs, shown in map(_read, (f"general-{folder}" for folder in folders)):
-            for family in shown.families:
-                for one in inference.compare(runs, list(family.words())):
-                    if not one.baseline.startswith("random-"):
-                        continue
-                    made_of = _RECIPE_NAME.match(one.variant)
-                    if made_of is None or made_of[1] not in _FIRST_LAYERS:
-                        raise UserError(
-                            f"{one.variant} has no words: add them to results/tables.py"
-                        )
-                    row = _OTHER_LAYERS[made_of[2]], _FIRST_LAYERS[made_of[1]]
-                    difference = wording.difference_text(one.mean, one.low, one.high)
-                    cell = f"{difference}, **{inference.verdict(one)}**"
-                    if found.setdefault(row, {}).setdefault(column, cell) != cell:
-                        raise UserError(f"two starts are {' before '.join(row[::-1])} in {column}")
+        for one in (one for folder in folders for one in _against_tuned(f"general-{folder}")):
+            made_of = _RECIPE_NAME.match(one.variant)
+            if made_of is None or made_of[1] not in _FIRST_LAYERS:
+                raise UserError(f"{one.variant} has no words: add them to results/tables.py")
+            row = _OTHER_LAYERS[made_of[2]], _FIRST_LAYERS[made_of[1]]
+            difference = wording.difference_text(one.mean, one.low, one.high)
+            cell = f"{difference}, **{inference.verdict(one)}**"
+            if found.setdefault(row, {}).setdefault(column, cell) != cell:
+                raise UserError(f"two starts are {' before '.join(row[::-1])} in {column}")
     rows = [
         (first, others, *(found[others, first].get(column, "–") for column in _FIRST_LAYER_STUDIES))
         for others in dict.fromkeys(_OTHER_LAYERS.values())
@@ -212,6 +211,13 @@ def first_layers() -> Table:
         if (others, first) in found
     ]
     return Table(("first layer", "layers behind it", *_FIRST_LAYER_STUDIES), rows)
+
+
+def _against_tuned(folder: str) -> list[Comparison]:
+    """The planned comparisons of a study with random initialisation at other norms."""
+    runs, shown = _read(folder)
+    families = (inference.compare(runs, list(family.words())) for family in shown.families)
+    return [one for family in families for one in family if one.baseline.startswith("random-")]
 
 
 def ranked(epochs: str, baseline: str, *folders: str) -> Table:
@@ -269,6 +275,7 @@ def filled(text: str) -> str:
     return _BLOCK.sub(lambda match: f"{match[1]}{_table(match[2])}\n{match[3]}", text)
 
 
+@functools.cache  # as some stand on more than one page
 def _table(asked: str) -> str:
     kind, *arguments = asked.split() or [""]
     if kind not in KINDS:

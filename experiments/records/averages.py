@@ -106,12 +106,17 @@ def finals(
     }
 
 
+def by_task(values: Finals) -> dict[str, list[float]]:
+    """Groups values by their task, in the order of its first."""
+    groups: dict[str, list[float]] = {}
+    for (task, _), value in values.items():
+        groups.setdefault(task, []).append(value)
+    return groups
+
+
 def task_means(values: Finals) -> Values:
     """Averages over the seeds of each task."""
-    by_task: dict[str, list[float]] = {}
-    for (task, _), value in values.items():
-        by_task.setdefault(task, []).append(value)
-    return np.array([np.mean(of_task) for of_task in by_task.values()])
+    return np.array([np.mean(of_task) for of_task in by_task(values).values()])
 
 
 def epochs_to(record: RunRecord, level: float, metric: str = "val_acc_top1") -> int | None:

@@ -183,19 +183,15 @@ def spreads(differences: Finals) -> tuple[float, float]:
     tasks is zero where tasks differ by less than their seeds explain. NaN with fewer than two
     tasks, or with one seed each.
     """
-    by_task: dict[str, list[float]] = {}
-    for (task, _), value in differences.items():
-        by_task.setdefault(task, []).append(value)
-    seeds = np.array([len(values) for values in by_task.values()])
+    groups = [np.array(values) for values in averages.by_task(differences).values()]
+    seeds = np.array([len(values) for values in groups])
     tasks, runs = len(seeds), int(seeds.sum())
     if tasks < 2 or runs == tasks:
         return math.nan, math.nan
-    means = np.array([np.mean(values) for values in by_task.values()])
+    means = averages.task_means(differences)
     overall = np.average(means, weights=seeds)
-    within = sum(
-        np.sum((np.array(values) - mean) ** 2)
-        for values, mean in zip(by_task.values(), means, strict=True)
-    ) / (runs - tasks)
+    squares = [np.sum((own - mean) ** 2) for own, mean in zip(groups, means, strict=True)]
+    within = sum(squares) / (runs - tasks)
     between = np.sum(seeds * (means - overall) ** 2) / (tasks - 1)
     # How many seeds a task has, where all have as many.
     per_task = (runs - np.sum(seeds**2) / runs) / (tasks - 1)
