@@ -75,7 +75,7 @@ def find(results: Path, experiment: str) -> Found | None:
         table, figures = presentation.draw(study.runs, shown)
         tables = [table]
         if experiment == "tiny_imagenet":
-            tables.append(table_1(study.runs, shown))
+            tables.append(table_1(study.runs, shown.starts, shown.authors))
         if study.runs and run_record.is_procedural(study.runs):
             suffix = "-procedural"
         return Found(study.runs, tables, figures, shown.subtitle, suffix)

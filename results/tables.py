@@ -101,6 +101,17 @@ _PLANNED = {
         ("Pretrained × 12, × 0.35; after 3 epochs", _SOURCE, _SLOW, 3),
     ],
 }
+# Differences that have no verdict, as there is one task.
+_UNSETTLED = {
+    "table-1": [
+        ("Fourier, 3 clusters; against random", "fourier-k3", "random", 15),
+        ("Random at their norms; against random", "random-at-fourier-k3", "random", 15),
+        ("Fourier: their filters, norms being equal", "fourier-k3", "random-at-fourier-k3", 15),
+        ("Gabor, 1 layer; against random", "gabor-1", "random", 15),
+        ("Pretrained; against random", "pretrained", "random", 15),
+        ("Gabor × 12; Fourier × 0.35; against random", _WIDER, "random", 15),
+    ],
+}
 # The seeds that settle a family, all of which have to be there: seed 0 chose these starts.
 _SETTLING = {"seeds": (1, 2, 3, 4), "seeds-better": (1, 2, 3, 4)}
 # Studies of first layers against tuned random initialisation, by the column that they fill.
@@ -143,6 +154,8 @@ def verdicts(folder: str, family: str) -> Table:
 
 def planned(family: str, *folders: str) -> Table:
     """A planned family whose starts lie in several folders, of the seeds that settle it."""
+    if family in _UNSETTLED:
+        raise UserError(f"{family} has no verdicts: say by_seed {family}")
     runs, words = _of_family(family, folders)
     settling = _SETTLING.get(family, {run.seed for run in runs})
     return tables.verdicts_table([run for run in runs if run.seed in settling], words)
@@ -158,15 +171,16 @@ def _of_family(
     family: str, folders: Sequence[str]
 ) -> tuple[list[RunRecord], dict[tuple[str, str], str]]:
     """The runs of folders after each number of epochs that a family asks for, and what it asks."""
-    if family not in _PLANNED:
-        raise UserError(f"there is no family {family!r}: take one of {', '.join(_PLANNED)}")
+    families = _PLANNED | _UNSETTLED
+    if family not in families:
+        raise UserError(f"there is no family {family!r}: take one of {', '.join(families)}")
     runs, _ = _pooled(folders)
     rows = [
-        (asked, _after(e, name), _after(e, other)) for asked, name, other, e in _PLANNED[family]
+        (asked, _after(e, name), _after(e, other)) for asked, name, other, e in families[family]
     ]
     early = [
         dataclasses.replace(tables.early(run, e), variant=_after(e, run.variant))
-        for e in {row[-1] for row in _PLANNED[family]}
+        for e in {row[-1] for row in families[family]}
         for run in runs
     ]
     there = {(run.variant, run.task, run.seed) for run in early}
@@ -230,6 +244,12 @@ def ranked(epochs: str, baseline: str, *folders: str) -> Table:
     return tables.ranked_table(runs, labels, baseline, int(epochs))
 
 
+def table_1(*folders: str) -> Table:
+    """All classes as one task: accuracies after 5 and 15 epochs, and the mean of the last three."""
+    runs, labels = _pooled(folders)
+    return tables.table_1(runs, labels, {})
+
+
 def tried(folder: str) -> Table:
     """The variants of an experiment by their mean final accuracy, the best first."""
     runs, shown = _read(folder)
@@ -257,6 +277,7 @@ KINDS: dict[str, Callable[..., Table]] = {
         first_layers,
         protocols,
         ranked,
+        table_1,
         tried,
         questions,
     )

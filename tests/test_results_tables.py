@@ -219,6 +219,7 @@ def test_first_layers_are_those_of_the_studies(tmp_path):
             "another random on",
         ),
         ("<!-- table: planned x cifar100-controls -->\n<!-- end -->\n", "no family 'x'"),
+        ("<!-- table: planned table-1 cifar100-controls -->\n<!-- end -->\n", "no verdicts"),
         ("<!-- table: starts cifar100-controls -->\nprose, and no end\n", "do not alternate"),
     ],
 )

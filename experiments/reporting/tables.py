@@ -130,20 +130,24 @@ def write_table(table: str, records: Sequence[RunRecord], folder: Path | str) ->
 _TABLE_EPOCHS = (5, 15)  # of the paper's table 1
 
 
-def table_1(records: Sequence[RunRecord], shown: Shown) -> Table:
-    """The paper's table 1: accuracies after 5 and 15 epochs, ours and the authors'.
+def table_1(
+    records: Sequence[RunRecord], labels: Mapping[str, str], authors: Mapping[str, str]
+) -> Table:
+    """The paper's table 1: accuracies after 5 and 15 epochs, ours and the authors', and our last.
 
-    Theirs only beside what has their setting, as `shown` says.
+    Args:
+        records: The runs of a task of all classes.
+        labels: What the variants are called, in order.
+        authors: Their configuration of a variant that has their setting.
     """
+    groups = averages.by_variant(records)
     rows = []
-    for variant, summary in averages.summarize(records).items():
-        cells = [shown.labels.get(variant, variant), str(summary.n)]
-        for epoch in _TABLE_EPOCHS:
-            ran = len(summary.mean) >= epoch
-            values = [r.curves["val_acc_top1"][epoch - 1] for r in records if r.variant == variant
-                      and r.stopped is None] if ran else []  # fmt: skip
-            cells.append(wording.mean_std([v for v in values if v is not None]))
-        theirs = shown.authors.get(variant)
+    for variant in sorted(groups, key=list(labels).index):
+        runs = [run for run in groups[variant] if averages.finished(run, "val_acc_top1")]
+        cells = [labels[variant], str(len(runs))]
+        cells += [wording.mean_std(_after(runs, epoch)) for epoch in _TABLE_EPOCHS]
+        cells.append(wording.mean_std([averages.final(run) for run in runs]))
+        theirs = authors.get(variant)
         curve = published.curve(theirs) if theirs else []
         cells += [f"{curve[epoch - 1]:.1f}" if theirs else _NONE for epoch in _TABLE_EPOCHS]
         rows.append(tuple(cells))
@@ -152,8 +156,9 @@ def table_1(records: Sequence[RunRecord], shown: Shown) -> Table:
         "the transforms, 3 of 6 models."
     )
     ours = tuple(f"after {epoch} epochs, %" for epoch in _TABLE_EPOCHS)
-    header = ("variant", "n", *ours, *(f"authors, {column}" for column in ours))
-    return Table(header, rows, note if shown.authors else "").without_empty(4, 5)
+    last = f"mean of the last {averages.LAST_EPOCHS}, %"
+    header = ("variant", "n", *ours, last, *(f"authors, {column}" for column in ours))
+    return Table(header, rows, note if authors else "").without_empty(5, 6)
 
 
 # Of what the runs settle

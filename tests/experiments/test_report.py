@@ -97,17 +97,19 @@ def test_table_1_has_the_authors_numbers_only_where_the_setting_is_theirs():
         "random": "tiny_imagenet_random_models",
         "fourier_real-k3": "tiny_imagenet_clustered_models",
     }
-    table = tables.table_1(records, shown(variants, theirs))
+    labels = {name: name.capitalize() for name in variants}
+    table = tables.table_1(records, labels, theirs)
     text = table.markdown()
-    assert "| Random | 1 | 5.0 | 15.0 | 28.2 | 30.9 |" in text
-    assert "| Fourier-k3 | 1 | 5.0 | 15.0 | – | – |" in text
+    assert "| Random | 1 | 5.0 | 15.0 | 14.0 | 28.2 | 30.9 |" in text
+    assert "| Fourier-k3 | 1 | 5.0 | 15.0 | 14.0 | – | – |" in text
     clustered = published.curve("tiny_imagenet_clustered_models")
-    assert table.rows[2][4:] == (f"{clustered[4]:.1f}", f"{clustered[14]:.1f}")
+    assert table.rows[2][5:] == (f"{clustered[4]:.1f}", f"{clustered[14]:.1f}")
     assert "Theirs: 64×64" in text
     # Of other images none is theirs, and nothing is said of them.
-    ours = tables.table_1(records, shown(variants))
-    assert ours.header == ("variant", "n", "after 5 epochs, %", "after 15 epochs, %")
-    assert all(len(row) == 4 for row in ours.rows)
+    ours = tables.table_1(records, labels, {})
+    epochs = ("after 5 epochs, %", "after 15 epochs, %", "mean of the last 3, %")
+    assert ours.header == ("variant", "n", *epochs)
+    assert all(len(row) == 5 for row in ours.rows)
     assert not ours.note
 
 
