@@ -167,6 +167,20 @@ def test_differences_seed_by_seed():
     assert everything.rows[0][5:] != expected[5:]
 
 
+def test_one_task_of_all_classes_has_accuracies_and_differences_but_no_verdicts():
+    script, folder = loaded(), "tiny-imagenet32-table1"
+    curves = {(run["variant"], run["seed"]): run["curves"]["val_acc_top1"] for run in lines(folder)}
+    values = [curve for (name, _), curve in curves.items() if name == "fourier-k3"]
+    row = next(row for row in script.table_1(folder).rows if row[0] == "Fourier, 3 clusters")
+    expected = [[c[4] for c in values], [c[14] for c in values], [np.mean(c[-3:]) for c in values]]
+    assert row[1] == str(len(values))
+    assert [cell.split(" ")[0] for cell in row[2:]] == [f"{np.mean(of):.1f}" for of in expected]
+    table = script.by_seed("table-1", folder)
+    difference = np.mean(curves["fourier-k3", 0][-3:]) - np.mean(curves["random", 0][-3:])
+    assert table.rows[0][:2] == ("Fourier, 3 clusters; against random", f"{difference:+.1f}")
+    assert "verdict" not in table.header
+
+
 def test_first_layers_are_those_of_the_studies(tmp_path):
     file = tmp_path / "page.md"
     file.write_text("<!-- table: first_layers -->\n<!-- end -->\n")
