@@ -142,9 +142,11 @@ def table_1(
     """
     groups = averages.by_variant(records)
     rows = []
-    for variant in sorted(groups, key=list(labels).index):
+    for variant, label in labels.items():
+        if variant not in groups:
+            continue
         runs = [run for run in groups[variant] if averages.finished(run, "val_acc_top1")]
-        cells = [labels[variant], str(len(runs))]
+        cells = [label, str(len(runs))]
         cells += [wording.mean_std(_after(runs, epoch)) for epoch in _TABLE_EPOCHS]
         cells.append(wording.mean_std([averages.final(run) for run in runs]))
         theirs = authors.get(variant)
