@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxinit import kernels
+from jaxinit import flat_draws, kernels
 from jaxinit.signatures import PRNGKey
 
 
@@ -47,6 +47,7 @@ def draw(
     """
     inputs, outputs = shape[-2:]
     mean, root = moments(slices, share)
-    normal = jax.random.normal(key, (inputs * outputs, len(root)), root.dtype)
+    wanted = (inputs * outputs, len(root))
+    normal = flat_draws.shaped(jax.random.normal, key, wanted, root.dtype)
     drawn = mean[None] + jnp.matmul(normal, root, precision=jax.lax.Precision.HIGHEST)
     return kernels.from_slices(drawn, shape).astype(dtype)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxinit import flat_draws
 from jaxinit.point_blocks import Blocks
 from jaxinit.signatures import PRNGKey
 
@@ -19,7 +20,7 @@ def draws(key: PRNGKey, k: int, restarts: int, dtype: jnp.dtype) -> Float[Array,
     """Draws what `seed` chooses by: a program of its own, which points of any number share."""
     keys = jax.random.split(key, restarts)
     shape = (k, 2, 2 + int(math.log(k)))
-    return jax.vmap(lambda own: jax.random.uniform(own, shape, dtype))(keys)
+    return jax.vmap(lambda own: flat_draws.shaped(jax.random.uniform, own, shape, dtype))(keys)
 
 
 def seed(u: Float[Array, "k 2 c"], blocks: Blocks) -> Float[Array, "k d"]:

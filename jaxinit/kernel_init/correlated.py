@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxinit import checks, kernels, relative_norms
+from jaxinit import checks, flat_draws, kernels, relative_norms
 from jaxinit.kernel_init import filter_scale, working_precision
 from jaxinit.signatures import Initializer, PRNGKey
 
@@ -48,7 +48,7 @@ def smooth(relative_norm: float = 1.0, length: float = 1.0) -> Initializer:
         checks.kernel(key, shape, dtype)
         kernels.check_channels_last(shape, rank=None)
         wide = working_precision.of(dtype)
-        kernel = jax.random.normal(key, tuple(shape), wide)
+        kernel = flat_draws.shaped(jax.random.normal, key, shape, wide)
         # The covariance is a product over the axes, and so is its root.
         for axis, side in enumerate(shape[:-2]):
             place = np.arange(side)
@@ -116,7 +116,8 @@ def closed_form_covariance(
         wide = working_precision.of(dtype)
         scale = filter_scale.of(size)
         root = jnp.asarray(_root(covariance(size, sigma * scale**2)), wide)
-        normal = jax.random.normal(key, (inputs * outputs, len(root)), wide)
+        count = inputs * outputs
+        normal = flat_draws.shaped(jax.random.normal, key, (count, len(root)), wide)
         slices = jnp.matmul(normal, root, precision=jax.lax.Precision.HIGHEST)
         kernel = kernels.from_slices(slices, tuple(shape))
         return relative_norms.at_relative_norm(kernel, relative_norm).astype(dtype)

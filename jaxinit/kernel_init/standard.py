@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxinit import checks
+from jaxinit import checks, flat_draws
 from jaxinit.kernel_init import working_precision
 from jaxinit.models import modules
 from jaxinit.signatures import Initializer, PRNGKey
@@ -24,12 +24,12 @@ def he_normal() -> Initializer:
         >>> he_normal()(jax.random.key(0), (3, 3, 2, 8)).shape
         (3, 3, 2, 8)
     """
-    return jax.nn.initializers.he_normal()
+    return flat_draws.variance_scaling(2.0, "fan_in", "truncated_normal")
 
 
 def he_uniform() -> Initializer:
     """Uniform taps of variance 2/fan_in, in ±√(6/fan_in) (He et al. 2015, equation 10)."""
-    return jax.nn.initializers.he_uniform()
+    return flat_draws.variance_scaling(2.0, "fan_in", "uniform")
 
 
 def lecun_normal() -> Initializer:
@@ -37,22 +37,22 @@ def lecun_normal() -> Initializer:
 
     The default of Flax's layers.
     """
-    return jax.nn.initializers.lecun_normal()
+    return flat_draws.variance_scaling(1.0, "fan_in", "truncated_normal")
 
 
 def lecun_uniform() -> Initializer:
     """Uniform taps of variance 1/fan_in, in ±√(3/fan_in) (LeCun et al. 1998, section 4.6)."""
-    return jax.nn.initializers.lecun_uniform()
+    return flat_draws.variance_scaling(1.0, "fan_in", "uniform")
 
 
 def glorot_normal() -> Initializer:
     """Truncated normal taps of variance 2/(fan_in + fan_out) (Glorot and Bengio 2010, eq. 12)."""
-    return jax.nn.initializers.glorot_normal()
+    return flat_draws.variance_scaling(1.0, "fan_avg", "truncated_normal")
 
 
 def glorot_uniform() -> Initializer:
     """Uniform taps in ±√(6/(fan_in + fan_out)) (Glorot and Bengio 2010, equation 16)."""
-    return jax.nn.initializers.glorot_uniform()
+    return flat_draws.variance_scaling(1.0, "fan_avg", "uniform")
 
 
 def torchvision() -> Initializer:

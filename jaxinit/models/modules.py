@@ -9,10 +9,11 @@ from flax import linen
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from jaxinit import flat_draws
 from jaxinit.models import convolution
 
 # Convolutions: He-normal with fan-out, gain √2, not truncated (torchvision's default).
-he_normal_fan_out = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+he_normal_fan_out = flat_draws.variance_scaling(2.0, "fan_out", "normal")
 
 
 def uniform_fan_in(fan_in: int) -> jax.nn.initializers.Initializer:
@@ -21,7 +22,7 @@ def uniform_fan_in(fan_in: int) -> jax.nn.initializers.Initializer:
 
     def init(key: Array, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> Array:
         del out_sharding
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
+        return flat_draws.shaped(jax.random.uniform, key, shape, dtype, -bound, bound)
 
     return init
 
