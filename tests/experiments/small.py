@@ -33,11 +33,11 @@ clusters.main(sys.argv[1:])
 def networks():
     """Networks of few layers and channels by the names of those whose places they take.
 
-    Compiling takes most of the time of a whole command. vgg11 has four convolutions here, not
+    Compiling takes most of the time of a whole command. vgg11 has two convolutions here, not
     eight, and custom six, not 20.
     """
     forms: dict[str, dict[str, Any]] = {
-        "vgg11": {"stages": ((8,), (16,), (16, 16))},
+        "vgg11": {"stages": ((8,), (16,))},
         "custom": {"stages": (1, 1), "widths": (8, 16)},
     }
     whole = {name: registry.get(name) for name in forms}

@@ -22,7 +22,7 @@ TINY = (
     "--source-epochs", "1", "--sources", "2", "--batch-size", "20",
 )  # fmt: skip
 
-# Which `small_networks` cuts to four convolutions.
+# Which `small_networks` cuts to two convolutions.
 SMALL = (*TINY, "--network", "vgg11")
 PAIR = ("--pairs", "10-14")
 
@@ -30,14 +30,14 @@ PAIR = ("--pairs", "10-14")
 # made the next finds, so all take 3 clusters.
 EXPERIMENTS = {
     "baselines": ([], ["random", "pretrained"], ["baselines"]),
-    "gabor": (["--layers", "1", "4"], ["random", "gabor-1", "gabor-4"], ["figure7"]),
+    "gabor": (["--layers", "1", "2"], ["random", "gabor-1", "gabor-2"], ["figure7"]),
     "source_models": (
         ["--models", "1", "2", "--distances", "euclidean", "--clusters", "3"],
         ["random", "euclidean-k3-m1", "euclidean-k3-m2"],
         ["figure5-euclidean"],
     ),
     "initialized_layers": (
-        ["--layers", "1", "4", "--distances", "fourier", "--clusters", "3"],
+        ["--layers", "1", "2", "--distances", "fourier", "--clusters", "3"],
         ["random", "gabor-1", "fourier-k3-l1", "fourier-k3"],
         ["figure4-fourier", "figure8"],
     ),
@@ -266,9 +266,9 @@ def test_norms(folder, capsys):
     assert [name.rsplit(", ")[-1] for name in found] == [
         "mean", "Gabor", "centroid", "medoid", "member", "inverse",
     ]  # fmt: skip
-    assert all(len(of_layers) == 4 for of_layers in found.values())
+    assert all(len(of_layers) == 2 for of_layers in found.values())
     # After one epoch the sources are near their start, and averages of filters are short.
-    assert found["source models, mean"]["conv3"] == pytest.approx(1, abs=0.1)
+    assert found["source models, mean"]["conv2"] == pytest.approx(1, abs=0.1)
     centroid, member = (found[f"Euclidean, 3 clusters, {r}"] for r in ("centroid", "member"))
     assert all(centroid[name] < 0.8 * member[name] for name in centroid)
     assert "| Gabor |" in (out / "norms-procedural.md").read_text()
@@ -279,21 +279,21 @@ def test_the_picture_of_filters(folder, capsys):
     module = importlib.import_module("experiments.filters")
     out = folder / "filters"
     places = ["--output", str(out), "--models-dir", str(folder / "sources")]
-    module.main([*SMALL, *PAIR, "--shown", "1", "4", *places])
+    module.main([*SMALL, *PAIR, "--shown", "1", "2", *places])
     printed = [word for word in capsys.readouterr().out.split() if word.startswith("/")]
     assert len(printed) == 5  # JSON, and two figures in two forms
     recorded = json.loads((out / "filters-procedural.json").read_text())["drawings"]["fourier"]
-    assert list(recorded["kernels"]) == ["conv1", "conv4"]
+    assert list(recorded["kernels"]) == ["conv1", "conv2"]
     before, after = (np.array(part) for part in recorded["kernels"]["conv1"])
     assert before.shape == after.shape == (20, 3, 3)
     assert not np.allclose(before, after)
-    assert np.array(recorded["clusters"]["conv4"]["filters"]).shape == (3, 3, 3)
+    assert np.array(recorded["clusters"]["conv2"]["filters"]).shape == (3, 3, 3)
     for stem in ("figure10-fourier-procedural", "clusters-fourier-procedural"):
         assert (out / f"{stem}.png").stat().st_size > 10_000
         assert str(out / f"{stem}.svg") in printed
     # What is recorded is drawn again, and nothing trained.
     pictures = {path.name: path.read_bytes() for path in out.glob("*.svg")}
-    module.main([*SMALL, *PAIR, "--shown", "1", "4", *places])
+    module.main([*SMALL, *PAIR, "--shown", "1", "2", *places])
     assert "epoch" not in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in out.glob("*.svg")} == pictures
     written = {path.name for path in report.write(folder, folder / "report")}
