@@ -27,7 +27,7 @@ test: $(STAMP)
 	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python
 	$(BIN)/pytest $(WORKERS)
 
-# What the tests try a few times, many times, for hours: kills, full disks, damaged files, odd options and calls.
+# What the tests try a few times, many times, for hours: kills, damaged files, odd options and calls; and full disks.
 torture: $(STAMP)
 	JAXINIT_KILLS=75 JAXINIT_DAMAGES=200 JAXINIT_FUZZ=100 JAXINIT_ODD_CALLS=0 $(BIN)/pytest $(WORKERS) $(TORTURE)
 

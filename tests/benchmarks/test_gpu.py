@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from benchmarks import gpu, gpu_parts, gpu_plan
+from benchmarks import gpu, gpu_agreement, gpu_parts, gpu_plan
 from benchmarks.gpu_plan import SMALL
 from experiments.training import networks
 from tests.small import SmallNetwork
@@ -27,6 +27,7 @@ def done(tmp_path_factory):
     folder, found = tmp_path_factory.mktemp("gpu"), []
     patch = pytest.MonkeyPatch()
     patch.setitem(gpu_parts.FORMS, TINY.network, FORM)
+    patch.setattr(gpu_agreement.catalogue, "names", lambda _: ("gabor", "dirac"))
     patch.setattr(networks, "make_network", lambda classes, _: SmallNetwork(classes))
     for name, measure in gpu_parts.PARTS.items():
         file, status = folder / name, "done"

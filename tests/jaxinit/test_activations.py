@@ -39,7 +39,7 @@ def agree(found, outputs):
 
 def test_moments_of_a_flax_module_are_those_that_flax_captures():
     module = Plain()
-    variables = module.init(KEY, IMAGES)
+    variables = jax.jit(module.init)(KEY, IMAGES)
 
     def apply(params, x):
         return module.apply({"params": params}, x)
@@ -61,7 +61,7 @@ def test_moments_of_a_flax_module_are_those_that_flax_captures():
 @pytest.mark.parametrize("train", [False, True])
 def test_moments_of_the_librarys_networks_with_batch_norm(train):
     module = resnet.ResNet(4, stages=(1, 1), widths=(4, 6), stem="cifar")
-    variables = module.init(KEY, IMAGES, train=False)
+    variables = jax.jit(module.init, static_argnames="train")(KEY, IMAGES, train=False)
 
     def apply(params, stats, x):
         variables = {"params": params, "batch_stats": stats}

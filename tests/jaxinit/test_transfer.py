@@ -160,24 +160,24 @@ def test_kernel_init_of_what_is_not_there():
 def test_a_bank_that_was_normalised_says_so(tmp_path):
     """γ/σ of a folded batch norm scales each output channel; dead ones are left out."""
     rng = np.random.default_rng(0)
-    whole = rng.standard_normal((16, 8, 3, 3)).astype(np.float32)
-    folded = whole * np.exp(rng.standard_normal((16, 1, 1, 1))).astype(np.float32)
+    whole = rng.standard_normal((8, 4, 3, 3)).astype(np.float32)
+    folded = whole * np.exp(rng.standard_normal((8, 1, 1, 1))).astype(np.float32)
     folded[3] *= 1e-6
     network = jaxinit.declare({"conv.weight": folded}, ["conv.weight"], layout="OIHW")
     bank = banks.fit(
-        KEY, {"conv.weight": folded}, clusters=120, network=network, normalize=True,
+        KEY, {"conv.weight": folded}, clusters=28, network=network, normalize=True,
         representative="member", members_per_cluster=1,
     )  # fmt: skip
-    wanted = whole / np.linalg.norm(whole.reshape(16, -1), axis=1).reshape(16, 1, 1, 1)
-    wanted = np.delete(wanted * np.sqrt(2 * 8 / 16), 3, axis=0).reshape(120, 9)
-    found = np.asarray(bank.filters["conv.weight"]).reshape(120, 9)
+    wanted = whole / np.linalg.norm(whole.reshape(8, -1), axis=1).reshape(8, 1, 1, 1)
+    wanted = np.delete(wanted * np.sqrt(2 * 4 / 8), 3, axis=0).reshape(28, 9)
+    found = np.asarray(bank.filters["conv.weight"]).reshape(28, 9)
     np.testing.assert_allclose(np.sort(found, axis=0), np.sort(wanted, axis=0), rtol=1e-4)
-    assert float(bank.sizes["conv.weight"].sum()) == 120
+    assert float(bank.sizes["conv.weight"].sum()) == 28
     assert bank.provenance.normalized
     banks.save(bank, tmp_path / "bank.npz")
     assert banks.load(tmp_path / "bank.npz").provenance == bank.provenance
-    with pytest.raises(ValueError, match="filters that are not dead, too few for 121"):
-        banks.fit(KEY, {"conv.weight": folded}, clusters=121, network=network, normalize=True)
+    with pytest.raises(ValueError, match="filters that are not dead, too few for 29"):
+        banks.fit(KEY, {"conv.weight": folded}, clusters=29, network=network, normalize=True)
 
 
 def test_models_may_come_from_a_generator_or_be_one_tree():

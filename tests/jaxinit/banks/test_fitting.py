@@ -165,25 +165,32 @@ def broken(name: str, value: Any) -> dict[str, Any]:
     [
         ({"models": []}, "at least one model"),
         ({"clusters": 0}, "clusters=0"),
-        ({"clusters": 49}, "layer conv1 has 48 slices over all models, too few for 49 clusters"),
+        (
+            {"clusters": 49, "layers": 1},
+            "layer conv1 has 48 slices over all models, too few for 49 clusters",
+        ),
         ({"distance": "l1"}, "'l1' is not known"),
         ({"representative": "mode"}, "'mode' is not known: choose one of centroid"),
         ({"representative": "inverse", "distance": "fourier"}, "'fourier' has no inverse"),
         ({"representative": "inverse", "distance": "cosine"}, "'cosine' has no inverse"),
         ({"layers": ["conv9"]}, "'conv9' is not in the network"),
-        ({"models": [model(0), {"fc": {}}]}, "model 1 has no layer conv1"),
+        ({"models": [model(0), {"fc": {}}], "layers": 1}, "model 1 has no layer conv1"),
         (
             {"models": [model(0), broken("conv1", lambda k: k[:5])]},
             r"layer conv1 has shape \(5, 7, 3, 8\) in model 1, but \(7, 7, 3, 8\) in model 0",
         ),
         (
-            {"models": [model(0), broken("conv1", lambda k: k * np.float32("inf"))]},
+            {
+                "models": [model(0), broken("conv1", lambda k: k * np.float32("inf"))],
+                "layers": 1,
+            },
             "layer conv1 of model 1 is not finite",
         ),
         (
             {
                 "models": [model(0), broken("conv1", lambda k: np.where(k == k.max(), np.nan, k))],
                 "most_slices": 10,
+                "layers": 1,
             },
             "layer conv1 of model 1 is not finite",
         ),

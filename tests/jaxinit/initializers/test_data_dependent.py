@@ -40,7 +40,7 @@ def captured(module, variables, *args, **kwargs):
 @pytest.fixture(scope="module")
 def deep():
     module = Deep()
-    params = module.init(KEY, IMAGES)["params"]
+    params = jax.jit(module.init)(KEY, IMAGES)["params"]
 
     def apply(params, x):
         return module.apply({"params": params}, x)
@@ -110,7 +110,7 @@ def test_what_is_within_the_tolerance_stays(deep):
 @pytest.mark.parametrize("train", [False, True])
 def test_variances_with_batch_norm(train):
     module = resnet.ResNet(4, stages=(1, 1), widths=(4, 6), stem="cifar")
-    variables = module.init(KEY, IMAGES, train=False)
+    variables = jax.jit(module.init, static_argnames="train")(KEY, IMAGES, train=False)
     params = variables["params"]
 
     def apply(params, x):

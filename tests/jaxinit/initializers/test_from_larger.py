@@ -164,7 +164,7 @@ def test_of_a_stack_the_first_layers_are_taken():
     trees, networks = [], []
     for features, length in ((6, 4), (3, 2)):
         module = Scanned(features, length)
-        params = module.init(KEY, IMAGES)["params"]
+        params = jax.jit(module.init)(KEY, IMAGES)["params"]
         network = jaxinit.trace(
             lambda p, x, module=module: module.apply({"params": p}, x), params, IMAGES
         )

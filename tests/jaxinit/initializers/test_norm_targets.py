@@ -90,7 +90,9 @@ def test_a_norm_amounts_to_a_learning_rate(step):
     network = small.SmallNetwork(classes=4)
     images = jax.random.normal(jax.random.key(1), (16, 9, 9, 3))
     labels = jnp.arange(16) % 4
-    variables = network.init(jax.random.key(2), images, train=True)
+    variables = jax.jit(network.init, static_argnames="train")(
+        jax.random.key(2), images, train=True
+    )
 
     def loss(params):
         logits, _ = network.apply(

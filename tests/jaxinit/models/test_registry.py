@@ -120,7 +120,8 @@ def our_step(name: str, variables: Any, x: np.ndarray, y: np.ndarray) -> tuple[A
         return np.asarray(trained), torch_weights.to_torch(after)
 
 
-@EVERY
+# Those that are left out are resnet20 with more blocks; their layers are compared below.
+@pytest.mark.parametrize("name", [n for n in LAYERS if n not in ("resnet32", "resnet56")])
 def test_logits_are_pytorchs(torch, name):
     """In float64, so that nothing but a mistake can part them."""
     theirs = stirred(torch, name)
@@ -197,7 +198,7 @@ def test_layers_and_the_default_start(name):
     )
 
 
-@pytest.mark.parametrize("name", ["resnet20", "resnet50", "resnet18-cifar", "vgg11-imagenet"])
+@pytest.mark.parametrize("name", ["resnet20", "resnet50", "vgg11-imagenet"])
 def test_permuting_leaves_the_function_as_it_was(name):
     own, shapes = registry.get(name).symmetry(), shapes_of(name)
     rng = np.random.default_rng(0)
