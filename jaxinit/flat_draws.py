@@ -6,14 +6,13 @@ a normal kernel of 3×3×8×16 took seven seconds of processor time, and a row o
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Shaped
 
-from jaxinit.signatures import Initializer, PRNGKey
+from jaxinit.signatures import PRNGKey
 
 
 def shaped(
@@ -40,7 +39,7 @@ def variance_scaling(
     scale: float,
     mode: Literal["fan_in", "fan_out", "fan_avg"],
     distribution: Literal["truncated_normal", "normal", "uniform"],
-) -> Initializer:
+) -> jax.nn.initializers.Initializer:
     """Kernels of variance scale/fan, as `jax.nn.initializers.variance_scaling` draws them.
 
     Args:
@@ -52,13 +51,10 @@ def variance_scaling(
         ValueError: The shape has fewer than two sides (when called).
     """
 
-    def init(
-        key: PRNGKey,
-        shape: Sequence[int],
-        dtype: DTypeLike = jnp.float32,
-        out_sharding: None = None,
-    ) -> Float[Array, "..."]:
-        del out_sharding
+    def init(key: PRNGKey, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> Array:
+        if out_sharding is not None:
+            whole = jax.nn.initializers.variance_scaling(scale, mode, distribution)
+            return whole(key, shape, dtype, out_sharding=out_sharding)
         if len(shape) < 2:
             raise ValueError(
                 f"a kernel of shape {tuple(shape)} has no fan: it needs input and output channels"

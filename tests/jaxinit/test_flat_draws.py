@@ -31,6 +31,19 @@ def test_kernels_are_those_of_jax(mode, distribution):
         np.testing.assert_array_equal(found, theirs(KEY, shape, dtype))
 
 
+def test_a_kernel_can_be_placed():
+    place = jax.sharding.NamedSharding(
+        jax.make_mesh((1,), ("out",), axis_types=(jax.sharding.AxisType.Explicit,)),
+        jax.sharding.PartitionSpec(None, "out"),
+    )
+    ours, theirs = (
+        made.variance_scaling(1.0, "fan_in", "normal")(KEY, (5, 4), jnp.float32, out_sharding=place)
+        for made in (flat_draws, jax.nn.initializers)
+    )
+    assert ours.sharding == theirs.sharding == place
+    np.testing.assert_array_equal(ours, theirs)
+
+
 def test_a_vector_has_no_fan():
     with pytest.raises(ValueError, match=r"shape \(4,\) has no fan: it needs input and output"):
         flat_draws.variance_scaling(1.0, "fan_in", "normal")(KEY, (4,))
