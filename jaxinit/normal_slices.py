@@ -47,7 +47,21 @@ def draw(
     """
     inputs, outputs = shape[-2:]
     mean, root = moments(slices, share)
-    wanted = (inputs * outputs, len(root))
-    normal = flat_draws.shaped(jax.random.normal, key, wanted, root.dtype)
-    drawn = mean[None] + jnp.matmul(normal, root, precision=jax.lax.Precision.HIGHEST)
+    drawn = mean[None] + centred(key, root, inputs * outputs)
     return kernels.from_slices(drawn, shape).astype(dtype)
+
+
+def centred(key: PRNGKey, root: Float[Array, "r d"], count: int) -> Float[Array, "n d"]:
+    """Draws normal slices of mean 0.
+
+    Args:
+        key: Draws them.
+        root: R such that RᵀR is their covariance.
+        count: How many.
+
+    Example:
+        >>> centred(jax.random.key(0), jnp.ones((1, 4)), 3).shape
+        (3, 4)
+    """
+    normal = flat_draws.shaped(jax.random.normal, key, (count, len(root)), root.dtype)
+    return jnp.matmul(normal, root, precision=jax.lax.Precision.HIGHEST)

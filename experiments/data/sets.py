@@ -131,7 +131,7 @@ def load(
         seeds = (split_seed, group_classes, group_seed)
         return _load_any(named, folder, cache_dir, limits, image_size, seeds, stream=stream)
     if named.name == "procedural":
-        dataset = _load_procedural(*limits)
+        dataset = _load_procedural(*limits, image_size)
     else:
         kind = KINDS[named.name]
         arrays, identity = stored.load(named.name, folder, cache_dir)
@@ -155,11 +155,11 @@ def recorded_name(settings: Data) -> str:
     return any_set.named(settings.dataset, data_folder(settings.data_dir)).recorded
 
 
-def _load_procedural(train: int | None, test: int | None) -> Dataset:
+def _load_procedural(train: int | None, test: int | None, side: int | None) -> Dataset:
     from experiments.data import procedural
 
     train, test = train or 500, test or 100
-    _check_memory(100 * (train + test), 32, 3)
+    _check_memory(100 * (train + test), max(32, side or 32), 3)  # as made, and as resized
     arrays = Arrays(*procedural.generate(0, train, test))
     centre, spread = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
     title = "procedural data (made up)"

@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxinit import checks, flat_draws, kernels, relative_norms
+from jaxinit import checks, flat_draws, kernels, normal_slices, relative_norms
 from jaxinit.kernel_init import filter_scale, working_precision
 from jaxinit.signatures import Initializer, PRNGKey
 
@@ -116,9 +116,7 @@ def closed_form_covariance(
         wide = working_precision.of(dtype)
         scale = filter_scale.of(size)
         root = jnp.asarray(_root(covariance(size, sigma * scale**2)), wide)
-        count = inputs * outputs
-        normal = flat_draws.shaped(jax.random.normal, key, (count, len(root)), wide)
-        slices = jnp.matmul(normal, root, precision=jax.lax.Precision.HIGHEST)
+        slices = normal_slices.centred(key, root, inputs * outputs)
         kernel = kernels.from_slices(slices, tuple(shape))
         return relative_norms.at_relative_norm(kernel, relative_norm).astype(dtype)
 

@@ -422,13 +422,7 @@ def test_nothing_is_prepared_in_a_folder_called_like_a_home_that_is_not_there(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"train_images_per_class": 10**7},
-        {"train_images_per_class": 1, "test_images_per_class": 1, "image_size": 4096},
-    ],
-)
+@pytest.mark.parametrize("options", [{"train_images_per_class": 10**7}, {"image_size": 4096}])
 def test_more_images_than_memory_are_refused(options, monkeypatch):
     monkeypatch.setattr("os.sysconf", lambda name: {"SC_PAGE_SIZE": 4096}.get(name, 2**21))
     with pytest.raises(UserError, match=r"images of .* GiB of memory, and there are 8: ask for"):

@@ -26,7 +26,7 @@ def test_twenty_steps_of_two_runs_at_once_are_those_of_plain_convolutions_alone(
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         # Every kind of layer that ResNet-18 has, fewer of each and narrower: quicker to compile.
         whole = networks.make_network(task.classes, SETTINGS)
-        network = whole.clone(stages=(1, 2), widths=(8, 16))
+        network = whole.clone(stages=(1, 1, 1), widths=(8, 16, 32))
         assert dead_taps.trimmed_layers(networks.trace(network, (8, 8)))
         images = trainer.to_device(dataset)
         train = Split(jnp.asarray(task.train_index), jnp.asarray(task.train_labels))

@@ -120,8 +120,8 @@ def our_step(name: str, variables: Any, x: np.ndarray, y: np.ndarray) -> tuple[A
         return np.asarray(trained), torch_weights.to_torch(after)
 
 
-# Those that are left out are resnet20 with more blocks; their layers are compared below.
-@pytest.mark.parametrize("name", [n for n in LAYERS if n not in ("resnet32", "resnet56")])
+# Those that are left out are resnet20 with more blocks; their arrays are compared below.
+@pytest.mark.parametrize("name", [n for n in registry.names() if n not in ("resnet32", "resnet56")])
 def test_logits_are_pytorchs(torch, name):
     """In float64, so that nothing but a mistake can part them."""
     theirs = stirred(torch, name)
