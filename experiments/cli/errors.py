@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import os
+import signal
 import sys
 from collections.abc import Generator
 from typing import NoReturn
@@ -32,7 +34,8 @@ def shown() -> bool:
 def exit_status(*, tables: bool = True) -> Generator[None, None, None]:
     """Ends the program with status 2 and the sentence on stderr where a `UserError` is raised.
 
-    So it does where a file or folder cannot be used that nothing else says a sentence about.
+    So it does where a file or folder cannot be used that nothing else says a sentence about. Where
+    nobody reads on, as behind `| head`, it ends in silence, with the status of a broken pipe.
 
     Args:
         tables: Whether tables will be printed, and not only where files are.
@@ -42,9 +45,14 @@ def exit_status(*, tables: bool = True) -> Generator[None, None, None]:
             _check_printing()
         elif isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # a folder may be called anything
-        yield
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
     except UserError as error:
         end(error)
+    except BrokenPipeError:
+        _end_unread()
     except OSError as error:
         if error.filename is None:
             raise
@@ -63,6 +71,14 @@ def end(error: UserError) -> NoReturn:
     print(f"error: {error}", file=sys.stderr)
     _shown.append(error)
     sys.exit(2)
+
+
+def _end_unread() -> NoReturn:
+    """Ends the program where a pipe that it writes to was closed; Python would still fill it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    sys.exit(128 + signal.SIGPIPE)
 
 
 def _check_printing() -> None:

@@ -102,6 +102,16 @@ def test_without_a_folder_for_temporary_files_nothing_is_begun(monkeypatch, caps
     assert "set TMPDIR to a folder that can be written to" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "unread", "read"), [("--help", "stdout", "stderr"), ("--none", "stderr", "stdout")]
+)
+def test_where_nobody_reads_on_a_command_ends_in_silence(tmp_path, option, unread, read):
+    with start(tmp_path, option) as process:
+        getattr(process, unread).close()
+        assert getattr(process, read).read() == ""
+    assert process.returncode == 128 + signal.SIGPIPE
+
+
 @pytest.mark.parametrize("how", ["imports", "trains", "is terminated"])
 def test_an_interruption_ends_in_one_line(tmp_path, how):
     command = WHOLE if how == "imports" else QUICK
