@@ -1,6 +1,7 @@
 """The one exception that means: the user can mend this."""
 
 import contextlib
+import errno
 import io
 import os
 import signal
@@ -34,8 +35,8 @@ def shown() -> bool:
 def exit_status(*, tables: bool = True) -> Generator[None, None, None]:
     """Ends the program with status 2 and the sentence on stderr where a `UserError` is raised.
 
-    So it does where a file or folder cannot be used that nothing else says a sentence about. Where
-    nobody reads on, as behind `| head`, it ends in silence, with the status of a broken pipe.
+    So it does where a file or folder cannot be used, or is full, that nothing else says a sentence
+    about. Where nobody reads on, as behind `| head`, it ends in silence, as by a broken pipe.
 
     Args:
         tables: Whether tables will be printed, and not only where files are.
@@ -54,14 +55,14 @@ def exit_status(*, tables: bool = True) -> Generator[None, None, None]:
     except BrokenPipeError:
         _end_unread()
     except OSError as error:
-        if error.filename is None:
+        if error.filename is not None:
+            advice = "check the path, and who may read it and write there"
+            end(UserError(f"{error.filename} cannot be used ({error.strerror}): {advice}"))
+        if error.errno != errno.ENOSPC:
             raise
-        end(
-            UserError(
-                f"{error.filename} cannot be used ({error.strerror}): check the path, and who may "
-                "read it and write there"
-            )
-        )
+        _silence(1)
+        advice = "make room or print elsewhere, the same command finds what is recorded"
+        end(UserError(f"what is written cannot be kept ({error.strerror}): {advice}"))
     finally:
         interruption.end_if_interrupted()
 
@@ -74,11 +75,16 @@ def end(error: UserError) -> NoReturn:
 
 
 def _end_unread() -> NoReturn:
-    """Ends the program where a pipe that it writes to was closed; Python would still fill it."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2):
-        os.dup2(nowhere, stream)
+    """Ends the program where a pipe that it writes to was closed."""
+    _silence(1, 2)
     sys.exit(128 + signal.SIGPIPE)
+
+
+def _silence(*streams: int) -> None:
+    """Sends away what Python would still write on its way out."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        os.dup2(nowhere, stream)
 
 
 def _check_printing() -> None:

@@ -112,6 +112,24 @@ def test_where_nobody_reads_on_a_command_ends_in_silence(tmp_path, option, unrea
     assert process.returncode == 128 + signal.SIGPIPE
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_is_full_gets_a_sentence(unbuffered):
+    program = "from experiments.cli import errors\nwith errors.exit_status(): print('a table')"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: what is written cannot be kept (No space left")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("how", ["imports", "trains", "is terminated"])
 def test_an_interruption_ends_in_one_line(tmp_path, how):
     command = WHOLE if how == "imports" else QUICK
