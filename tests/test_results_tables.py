@@ -178,6 +178,8 @@ def test_one_task_of_all_classes_has_accuracies_and_differences_but_no_verdicts(
     table = script.by_seed("table-1", folder)
     difference = np.mean(curves["fourier-k3", 0][-3:]) - np.mean(curves["random", 0][-3:])
     assert table.rows[0][:2] == ("Fourier, 3 clusters; against random", f"{difference:+.1f}")
+    assert table.header[-2:] == ("all seeds", "scatter between seeds")
+    assert len(table.rows[0]) == len(table.header)
     assert "verdict" not in table.header
 
 

@@ -180,18 +180,20 @@ def spreads(differences: Finals) -> tuple[float, float]:
 
     Standard deviations in the units of the values, from the analysis of variance with one random
     effect (Searle, Casella and McCulloch, 1992, "Variance components", chapter 3); that between
-    tasks is zero where tasks differ by less than their seeds explain. NaN with fewer than two
-    tasks, or with one seed each.
+    tasks is zero where tasks differ by less than their seeds explain, and NaN with fewer than two
+    tasks. Both are NaN with one seed each.
     """
     groups = [np.array(values) for values in averages.by_task(differences).values()]
     seeds = np.array([len(values) for values in groups])
     tasks, runs = len(seeds), int(seeds.sum())
-    if tasks < 2 or runs == tasks:
+    if runs == tasks:
         return math.nan, math.nan
     means = averages.task_means(differences)
-    overall = np.average(means, weights=seeds)
     squares = [np.sum((own - mean) ** 2) for own, mean in zip(groups, means, strict=True)]
     within = sum(squares) / (runs - tasks)
+    if tasks < 2:
+        return math.nan, math.sqrt(within)
+    overall = np.average(means, weights=seeds)
     between = np.sum(seeds * (means - overall) ** 2) / (tasks - 1)
     # How many seeds a task has, where all have as many.
     per_task = (runs - np.sum(seeds**2) / runs) / (tasks - 1)

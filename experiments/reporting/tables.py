@@ -281,16 +281,18 @@ def by_seed_table(
 ) -> Table:
     """Mean differences of pairs of starts, seed by seed and over all, and how they scatter.
 
+    Of one task the scatter between its seeds alone is given.
+
     Args:
         records: Runs of them, of several seeds a task.
         words: What each pair asks.
         settling: The seeds whose scatter is given; all where there are none.
     """
     seeds = sorted({run.seed for run in records})
-    header = (
-        *("what is compared", *(f"seed {seed}" for seed in seeds), "all seeds"),
-        *("scatter between tasks", "between seeds of a task"),
-    )
+    scatter = ("scatter between tasks", "between seeds of a task")
+    if len({run.task for run in records}) == 1:
+        scatter = ("scatter between seeds",)
+    header = ("what is compared", *(f"seed {seed}" for seed in seeds), "all seeds", *scatter)
     rows = []
     for (variant, baseline), asked in words.items():
         pairs = averages.paired_differences(records, variant, baseline)
@@ -304,7 +306,10 @@ def by_seed_table(
             asked,
             *(_mean(values, sign="+") for values in each),
             _mean(averages.task_means(pairs), sign="+"),
-            *(f"{s:.1f}" if np.isfinite(s) else _NONE for s in inference.spreads(new)),
+            *(
+                f"{s:.1f}" if np.isfinite(s) else _NONE
+                for s in inference.spreads(new)[-len(scatter) :]
+            ),
         ))  # fmt: skip
     which = f"seeds {', '.join(map(str, settling))}" if settling else "all seeds"
     return Table(header, rows, f"Scatter: standard deviations in points, of {which}.")

@@ -188,7 +188,9 @@ def test_spreads_are_those_of_the_analysis_of_variance():
     # Tasks that differ by less than their seeds explain.
     assert spreads([[1, -1], [-1, 1], [1, -1]]) == (0, pytest.approx(math.sqrt(2)))
     assert np.isnan(spreads([[1.0], [2.0]])).all()
-    assert np.isnan(spreads([[1.0, 2.0]])).all()
+    one_task = spreads([[1.0, 2.0, 4.0]])
+    assert np.isnan(one_task[0])
+    assert one_task[1] == pytest.approx(np.std([1.0, 2.0, 4.0], ddof=1))
     assert np.isnan(spreads([])).all()
 
 
