@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import os
+import select
 import signal
 import sys
 from collections.abc import Generator
@@ -12,6 +13,7 @@ from typing import NoReturn
 from experiments.cli import interruption
 
 _PRINTED = "±×−–…"  # what is in tables
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UserError(Exception):
@@ -36,7 +38,8 @@ def exit_status(*, tables: bool = True) -> Generator[None, None, None]:
     """Ends the program with status 2 and the sentence on stderr where a `UserError` is raised.
 
     So it does where a file or folder cannot be used, or is full, that nothing else says a sentence
-    about. Where nobody reads on, as behind `| head`, it ends in silence, as by a broken pipe.
+    about. Where nobody reads on what it prints, as behind `| head`, it ends in silence, as by a
+    broken pipe.
 
     Args:
         tables: Whether tables will be printed, and not only where files are.
@@ -48,20 +51,24 @@ def exit_status(*, tables: bool = True) -> Generator[None, None, None]:
             sys.stdout.reconfigure(errors="backslashreplace")  # a folder may be called anything
         try:
             yield
-        finally:
-            sys.stdout.flush()
+        except SystemExit:  # as after --help
+            _flush()
+            raise
+        _flush()
     except UserError as error:
         end(error)
     except BrokenPipeError:
-        _end_unread()
+        if not _is_unread():
+            raise
+        _drop_unwritten()
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         if error.filename is not None:
             advice = "check the path, and who may read it and write there"
             end(UserError(f"{error.filename} cannot be used ({error.strerror}): {advice}"))
-        if error.errno != errno.ENOSPC:
+        if error.errno not in _FULL:
             raise
-        _silence(1)
-        advice = "make room or print elsewhere, the same command finds what is recorded"
+        advice = "make room, or print elsewhere; the same command finds what is recorded"
         end(UserError(f"what is written cannot be kept ({error.strerror}): {advice}"))
     finally:
         interruption.end_if_interrupted()
@@ -69,26 +76,40 @@ def exit_status(*, tables: bool = True) -> Generator[None, None, None]:
 
 def end(error: UserError) -> NoReturn:
     """Prints the sentence on stderr and ends the program with status 2."""
-    print(f"error: {error}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody may read it
+        print(f"error: {error}", file=sys.stderr)
     _shown.append(error)
+    _drop_unwritten()
     sys.exit(2)
 
 
-def _end_unread() -> NoReturn:
-    """Ends the program where a pipe that it writes to was closed."""
-    _silence(1, 2)
-    sys.exit(128 + signal.SIGPIPE)
+def _flush() -> None:
+    if sys.stdout is not None:  # as behind `>&-`
+        sys.stdout.flush()
 
 
-def _silence(*streams: int) -> None:
-    """Sends away what Python would still write on its way out."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in streams:
-        os.dup2(nowhere, stream)
+def _is_unread() -> bool:
+    """Whether the other end of the pipe that one prints to has been closed."""
+    poll = select.poll()
+    for stream in (1, 2):
+        poll.register(stream, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _drop_unwritten() -> None:
+    """Drops what cannot be written: Python would fail on it on its way out."""
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 def _check_printing() -> None:
     """Makes sure that tables can be printed, before hours are spent on them."""
+    if sys.stdout is None:
+        return
     encoding, errors = sys.stdout.encoding or "utf-8", sys.stdout.errors or "strict"
     try:
         _PRINTED.encode(encoding, errors)

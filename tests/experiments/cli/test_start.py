@@ -112,22 +112,58 @@ def test_where_nobody_reads_on_a_command_ends_in_silence(tmp_path, option, unrea
     assert process.returncode == 128 + signal.SIGPIPE
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def run_inside(program, *, stdout=subprocess.PIPE, **variables):
+    """Runs lines of Python inside `exit_status`."""
+    lines = "".join(f"\n    {line}" for line in program)
+    return subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"from experiments.cli import errors\nwith errors.exit_status():{lines}",
+        ],
+        env={**os.environ, **variables},
+        cwd=ROOT,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture
+def unread():
+    """A pipe that nobody reads."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    yield write_end
+    os.close(write_end)
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_an_output_that_is_full_gets_a_sentence(unbuffered):
-    program = "from experiments.cli import errors\nwith errors.exit_status(): print('a table')"
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [sys.executable, "-c", program],
-            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
-            cwd=ROOT,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        done = run_inside(["print('a table')"], stdout=full, PYTHONUNBUFFERED=unbuffered)
     assert done.returncode == 2
     assert done.stderr.startswith("error: what is written cannot be kept (No space left")
     assert done.stderr.count("\n") == 1
+
+
+def test_what_went_wrong_is_said_though_nobody_reads_the_output(unread):
+    wrong = ["print('a table')", "raise errors.UserError('this is wrong')"]
+    done = run_inside(wrong, stdout=unread, PYTHONUNBUFFERED="")
+    assert (done.returncode, done.stderr) == (2, "error: this is wrong\n")
+    bug = ["print('a table')", "raise ValueError('a bug')"]
+    assert "ValueError: a bug" in run_inside(bug, stdout=unread, PYTHONUNBUFFERED="").stderr
+    # Nor is a pipe that breaks elsewhere passed over.
+    pipe = ["raise BrokenPipeError('of a worker')"]
+    assert "BrokenPipeError: of a worker" in run_inside(pipe).stderr
+
+
+def test_a_command_without_any_output_works():
+    program = "import os, sys; os.close(1); sys.stdout = None\n"
+    program += "from experiments.cli import errors\nwith errors.exit_status(): print('a table')"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("how", ["imports", "trains", "is terminated"])
