@@ -103,24 +103,21 @@ def test_without_a_folder_for_temporary_files_nothing_is_begun(monkeypatch, caps
 
 
 @pytest.mark.parametrize(
-    ("option", "unread", "read"), [("--help", "stdout", "stderr"), ("--none", "stderr", "stdout")]
+    ("option", "closed", "read"), [("--help", "stdout", "stderr"), ("--none", "stderr", "stdout")]
 )
-def test_where_nobody_reads_on_a_command_ends_in_silence(tmp_path, option, unread, read):
+def test_where_nobody_reads_on_a_command_ends_in_silence(tmp_path, option, closed, read):
     with start(tmp_path, option) as process:
-        getattr(process, unread).close()
+        getattr(process, closed).close()
         assert getattr(process, read).read() == ""
     assert process.returncode == 128 + signal.SIGPIPE
 
 
-def run_inside(program, *, stdout=subprocess.PIPE, **variables):
+def run_inside(program, *, before="", stdout=subprocess.PIPE, **variables):
     """Runs lines of Python inside `exit_status`."""
-    lines = "".join(f"\n    {line}" for line in program)
+    lines = [before, "from experiments.cli import errors", "with errors.exit_status():"]
+    lines += [f"    {line}" for line in program]
     return subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            f"from experiments.cli import errors\nwith errors.exit_status():{lines}",
-        ],
+        [sys.executable, "-c", "\n".join(lines)],
         env={**os.environ, **variables},
         cwd=ROOT,
         stdout=stdout,
@@ -160,9 +157,7 @@ def test_what_went_wrong_is_said_though_nobody_reads_the_output(unread):
 
 
 def test_a_command_without_any_output_works():
-    program = "import os, sys; os.close(1); sys.stdout = None\n"
-    program += "from experiments.cli import errors\nwith errors.exit_status(): print('a table')"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    done = run_inside(["print('a table')"], before="import os, sys; os.close(1); sys.stdout = None")
     assert (done.returncode, done.stderr) == (0, "")
 
 
