@@ -13,7 +13,12 @@ from typing import NoReturn
 from experiments.cli import interruption
 
 _PRINTED = "±×−–…"  # what is in tables
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EFBIG: "allow larger files (ulimit -f)",
+}
+"""What to do where nothing more can be written, by the error's number."""
 
 
 class UserError(Exception):
@@ -66,9 +71,9 @@ def exit_status(*, tables: bool = True) -> Generator[None, None, None]:
         if error.filename is not None:
             advice = "check the path, and who may read it and write there"
             end(UserError(f"{error.filename} cannot be used ({error.strerror}): {advice}"))
-        if error.errno not in _FULL:
+        if error.errno not in FULL:
             raise
-        advice = "make room, or print elsewhere; the same command finds what is recorded"
+        advice = f"{FULL[error.errno]}, or print elsewhere; the same command finds what is recorded"
         end(UserError(f"what is written cannot be kept ({error.strerror}): {advice}"))
     finally:
         interruption.end_if_interrupted()

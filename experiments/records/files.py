@@ -5,7 +5,6 @@ checksum, and is read all the same.
 """
 
 import contextlib
-import errno
 import json
 import math
 import os
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from experiments.cli import processes
-from experiments.cli.errors import UserError, first_line
+from experiments.cli.errors import FULL, UserError, first_line
 from experiments.records import checksums
 from experiments.records.checksums import JSON as JSON
 from jaxinit import whole_files
@@ -92,15 +91,8 @@ def writing_to(folder: Path | str) -> Generator[None, None, None]:
 
 def cannot_write(folder: Path | str, error: OSError) -> str:
     """Says that a folder cannot be written to, why, and what to do."""
-    advice = _ADVICE.get(error.errno or 0, "choose another one")
+    advice = FULL.get(error.errno or 0, "choose another one")
     return f"cannot write to the output folder {folder} ({error.strerror or error}): {advice}"
-
-
-_ADVICE = {
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some space",
-    errno.EFBIG: "allow larger files (ulimit -f)",
-}
 
 
 def read_text(path: Path | str) -> str:
