@@ -42,3 +42,8 @@ KINDS = {
     "tiny_imagenet": Kind("Tiny ImageNet", *_TINY),
     "tiny_imagenet32": Kind("Tiny ImageNet at 32×32", *_TINY, halved="tiny_imagenet"),
 }
+
+
+def original(name: str) -> str:
+    """The data set whose classes and photographs these are: Tiny ImageNet at either size."""
+    return KINDS[name].tfds_name if name in KINDS else name

@@ -100,8 +100,8 @@ class Recorded:
 
     def _sources(self, variant: str) -> str | None:
         """Identifies the source models that a variant is made of; None where they are not there."""
-        known = self._models() if self._models else {}
         names = sorted(sources_named(self.variants[variant].settings))
+        known = self._models() if names and self._models else {}
         if not names or not known.keys() >= set(names):
             return None
         text = "".join(f"{name} {known[name]}\n" for name in names)

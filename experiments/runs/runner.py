@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+
 from experiments.cli import processes
 from experiments.cli.options import check
 from experiments.cli.progress import Progress, say
 from experiments.data.sets import Dataset
-from experiments.data.tasks import sample, task_of
+from experiments.data.tasks import Task, sample, task_of
 from experiments.records import store, surroundings
 from experiments.records.run_record import RunRecord
 from experiments.runs import side_by_side
@@ -214,8 +217,9 @@ class Runner:
             start = functools.partial(_started, self.variants[variant].make(), known)
             self._initializers[variant] = programs.jit_once(start)
             key, variables = networks.shapes(network, size)
-            images = self._images(variant, self.evaluation.tasks()[0])
-            lowered.append(self._initializers[variant].lower(key, variables["params"], images))
+            for count in {self._count(variant, task) for task in self.tasks.values()}:
+                images = jax.ShapeDtypeStruct((count, *size), jnp.float32) if count else None
+                lowered.append(self._initializers[variant].lower(key, variables["params"], images))
         compilation.compile_all(lowered)
 
     def _training(self, variant: str) -> Training:
@@ -229,13 +233,14 @@ class Runner:
         return {**variables, "params": params}
 
     def _images(self, variant: str, pair: tuple[int, int] | None) -> Any:
-        """What a start is made of besides a key: as many images of each task; None where none."""
-        wanted = self.variants[variant].of_images
-        if not wanted:
-            return None
-        count = min(wanted, *(task.size[0] for task in self.tasks.values()))
-        normalize = self._training(variant).normalize
-        return sample(self.dataset, self.tasks[pair], count, normalize=normalize)
+        """What a start is made of besides a key: images of its task; None where it needs none."""
+        task = self.tasks[pair]
+        count, normalize = self._count(variant, task), self._training(variant).normalize
+        return sample(self.dataset, task, count, normalize=normalize) if count else None
+
+    def _count(self, variant: str, task: Task) -> int:
+        """How many images of a task a start is made of; other tasks have no part in it."""
+        return min(self.variants[variant].of_images, task.size[0])
 
     def _train(
         self,
@@ -248,6 +253,8 @@ class Runner:
         tasks = [self.tasks[run.pair] for run in runs]
         keep = self.evaluation.protocol == "sequential"
         kept = self._unfinished(runs[0])
+        # First: what cannot be found out must not cost what has been trained.
+        made = [self._recorded.made(run.variant) for run in runs]
         curves, finals, seconds = side_by_side.train_runs(
             trainer, runs, tasks, variables, progress, places, keep=keep, kept=kept
         )
@@ -259,9 +266,9 @@ class Runner:
                 curve,
                 self._recorded.settings_of(run.variant),
                 seconds,
-                {"places": filled, **self._recorded.made(run.variant)},
+                {"places": filled, **of},
             )
-            for run, curve in zip(runs, curves, strict=True)
+            for run, curve, of in zip(runs, curves, made, strict=True)
         ]
         store.write_all(records, self.folder)
         unfinished.discard(kept)

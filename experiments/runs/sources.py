@@ -21,8 +21,7 @@ from experiments.cli import interruption, processes
 from experiments.cli.errors import UserError
 from experiments.cli.options import Count, Epochs, Pair, PathText, Settings, check
 from experiments.cli.progress import Progress, say
-from experiments.data import sets, tasks
-from experiments.data.kinds import KINDS
+from experiments.data import kinds, sets, tasks
 from experiments.data.sets import Dataset
 from experiments.records import locks, store
 from experiments.records.run_record import RunRecord
@@ -362,5 +361,4 @@ class SourceModels:
 
 def _classes_of(dataset: Dataset) -> tuple[Any, ...]:
     """What is alike where two data sets have the same classes: Tiny ImageNet in both sizes."""
-    kind = KINDS.get(dataset.name)
-    return kind.tfds_name if kind else dataset.name, dataset.classes, dataset.superclass.tolist()
+    return kinds.original(dataset.name), dataset.classes, dataset.superclass.tolist()

@@ -56,7 +56,7 @@ class Ingredients:
         self._evaluated = dataset if evaluated is None else evaluated
         self._size = self._evaluated.train_images.shape[1:]
         self._clustering = clustering
-        self.half = protocol.sources_half(sets.superclass_count(dataset))
+        self.half = protocol.sources_half(sets.superclass_count(self._evaluated))
         sources_network = networks.trace(self._network, dataset.train_images.shape[1:])
         self._banks = BankCache(self._sources, sources_network, clustering, overwrite=overwrite)
         self.bank, self.sources = self._banks.bank, self._banks.sources

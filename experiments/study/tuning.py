@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.cli.errors import UserError
 from experiments.cli.options import check
-from experiments.data import sets
+from experiments.data import kinds, sets
 from experiments.records import averages, store, summaries
 from experiments.runs.protocol import PresetPairs
 from experiments.runs.variants import Variant
@@ -44,7 +44,7 @@ def check_apart(settings: Experiment, best_of: str, half: int) -> None:
     Args:
         settings: What is to run.
         best_of: The folder.
-        half: Superclasses, from 0, that tuning may see.
+        half: Superclasses of the data set compared on, from 0, that tuning may see.
 
     Raises:
         UserError: It does not.
@@ -71,7 +71,7 @@ def best(variants: Sequence[Variant], folder: Path, settings: Experiment, half: 
         variants: Those to choose from.
         folder: Where they have run.
         settings: How the chosen will be trained, and on what.
-        half: Superclasses, from 0, that tuning may see.
+        half: Superclasses of the data set compared on, from 0, that tuning may see.
 
     Raises:
         UserError: The folder has no summary, no variant that finished all, runs that started or
@@ -86,16 +86,16 @@ def best(variants: Sequence[Variant], folder: Path, settings: Experiment, half: 
                 f"--best-of {folder} ran on {task}, which tuning must not see: give a run on pairs "
                 f"of superclasses 0 to {half - 1}"
             )
-    seen = {r.settings.get("data_set") for r in records}
+    seen = {str(r.settings.get("data_set")) for r in records}
     data_set = sets.recorded_name(settings.data)
     if settings.evaluation.whole:
         check(
-            data_set not in seen,
+            kinds.original(data_set) not in map(kinds.original, seen),
             f"all classes of {data_set} hold those that --best-of {folder} was tuned on: give "
             "--pairs, or another --dataset",
         )
     else:
-        ran_on = ", ".join(map(str, seen))
+        ran_on = ", ".join(sorted(seen))
         check(seen == {data_set}, f"--best-of {folder} ran on {ran_on}, not on {data_set}")
     for variant in variants:
         wrong = _what_differs(

@@ -7,6 +7,7 @@ import pytest
 
 from experiments import sweep
 from experiments.cli.errors import UserError
+from experiments.data.sets import Data
 from experiments.records import summaries
 from experiments.runs.evaluation import Evaluation
 from experiments.sweep import Sweep
@@ -102,7 +103,12 @@ def test_what_cannot_be_chosen_from_gets_a_sentence(folder, tmp_path):
         other = tmp_path / words
         summaries.write_summary([run("random", [1.0] * 3, settings=settings)], other)
         refused(words, best_of=str(other))
-    refused("hold those that --best-of", evaluation=Evaluation(whole=True, output="elsewhere"))
+    whole = Evaluation(whole=True, output="elsewhere")
+    refused("hold those that --best-of", evaluation=whole)
+    tiny = [run("random", [1.0] * 3, settings={"data_set": "tiny_imagenet32"})]
+    summaries.write_summary(tiny, tmp_path / "tiny")
+    refused("hold those that --best-of", evaluation=whole, best_of=str(tmp_path / "tiny"),
+            data=Data(dataset="tiny_imagenet"))  # fmt: skip
     with pytest.raises(UserError, match="--scales 0 must be positive"):
         Sweep(scales=(0,))
 

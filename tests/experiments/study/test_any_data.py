@@ -8,7 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import baselines, clusters, filters, norms, pretrain, source_models, sweep
+from experiments import (
+    baselines,
+    clusters,
+    filters,
+    gabor,
+    norms,
+    pretrain,
+    recipes,
+    source_models,
+    sweep,
+)
 from experiments.data.tasks import pair_task
 from experiments.records import store
 from experiments.training import networks
@@ -108,9 +118,30 @@ def test_source_models_and_tuning_are_of_the_first_half(folder, tmp_path, capsys
     best = ["--best-of", str(tmp_path / "out"), "--output", str(tmp_path / "best")]
     run(sweep, folder, tmp_path, *tuned, *best, "--pairs", "4-7")
     assert {r.task for r in store.read_all(tmp_path / "best")} == {"pair-4-7"}
+    capsys.readouterr()
+    # Whatever source models are of, or would be: none is used.
+    run(sweep, folder, tmp_path, *tuned, *best, "--pairs", "4-7", "--source-dataset", "procedural")
+    assert "2 runs recorded already, 0 to train" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         run(sweep, folder, tmp_path, *tuned, *best, "--pairs", "3-4")
     assert "was chosen on superclasses 0 to 3: give --pairs" in capsys.readouterr().err
+
+
+def test_a_question_without_source_models_runs_where_there_can_be_none(folder, tmp_path):
+    chosen = ("--group-classes", "4", "--whole", "--layers", "1")
+    records = run(gabor, folder, tmp_path, *chosen)
+    assert {r.variant for r in records} == {"random", "gabor-1"}
+
+
+def test_a_start_of_images_sees_those_of_its_own_task_whatever_else_runs(folder, tmp_path):
+    """Task 5-6 has ten images, 4-7 eight."""
+    start = ("--only", "patch-kmeans,1,random,0.35,1", "--output")
+    curves = []
+    for pairs in (["5-6"], ["4-7", "5-6"]):
+        out = tmp_path / str(len(pairs))
+        run(recipes, folder, tmp_path, "--pairs", *pairs, *start, str(out))
+        curves.append({r.variant: r.curves for r in store.read_all(out) if r.task == "pair-5-6"})
+    assert curves[0] == curves[1]
 
 
 def test_pictures_and_norms_of_filters_of_one_channel(folder, tmp_path):
