@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
 from experiments.cli.errors import UserError
-from experiments.cli.options import Count, Several
+from experiments.cli.options import Count, Several, check
 from experiments.cli.progress import Progress
 from experiments.data import sets, tasks
 from experiments.data.sets import Dataset
@@ -137,7 +137,12 @@ class Plan(NamedTuple):
         start = functools.partial(initializers.run, variant.make(), network=trainer.layers)
         params = jax.jit(start)(keys.initializer, variables["params"])
         run, start = Run(variant.name, pair, _SEED), [{**variables, "params": params}]
-        _, (final,), _ = side_by_side.train_runs(trainer, [run], [task], start, progress)
+        (curve,), (final,), _ = side_by_side.train_runs(trainer, [run], [task], start, progress)
+        check(
+            not curve.stopped,
+            f"the network of {variant.label} cannot be drawn, as {curve.stopped}: lower "
+            "--learning-rate",
+        )
         bank = self.made_of.bank(distance, settings.clusters)
         shown = [trainer.layers.main[number - 1] for number in settings.shown]
         return {
@@ -178,7 +183,11 @@ def recorded(file: Path) -> dict[str, Any]:
     if not file.exists():
         return {}
     try:
-        return dict(files.read_json(file)["drawings"])
+        drawings = dict(files.read_json(file)["drawings"])
+        slices = [of for drawn in drawings.values() for of in drawn["kernels"].values()]
+        if not all(np.isfinite(np.array(of, np.float64)).all() for of in slices):
+            raise ValueError("numbers that are not finite")
+        return drawings
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file} is damaged ({error!r}): delete it to draw again") from error
 

@@ -49,11 +49,12 @@ class Fitted(NamedTuple):
 
 
 def _cifar100(asked: "MakeBanks", **options: Any) -> Fitted:
-    dataset = sets.load_data(asked.data)
-    models = SourceModels(dataset, asked.training, asked.sources)
+    dataset = sets.load_data(dataclasses.replace(_DATA, data_dir=asked.data_dir))
+    wanted = dataclasses.replace(_SOURCES, models_dir=asked.models_dir)
+    models = SourceModels(dataset, _TRAINING, wanted)
     sources = models.load()
     form = networks.make_network(
-        tasks.pair_task(dataset, protocol.source_pairs(1)[0]).classes, asked.training
+        tasks.pair_task(dataset, protocol.source_pairs(1)[0]).classes, _TRAINING
     )
     network = networks.trace(form, dataset.train_images.shape[1:])
     bank = banks.fit(
@@ -65,12 +66,13 @@ def _cifar100(asked: "MakeBanks", **options: Any) -> Fitted:
         sources=models.names(),
         **options,
     )
-    curves = [record.curves["val_acc_top1"] for record in store.read_all(models.folder)]
-    last = [curve[-1] for curve in curves if curve[-1] is not None]
+    own = {name.rpartition("/")[2] for name in models.names()}
+    records = [record for record in store.read_all(models.folder) if record.task in own]
+    last = np.array([record.curves["val_acc_top1"][-1] for record in records], np.float64)
     return Fitted(
         bank,
         network,
-        f"{np.mean(last):.1f} % on average, {min(last):.1f} to {max(last):.1f} %, on the "
+        f"{last.mean():.1f} % on average, {last.min():.1f} to {last.max():.1f} %, on the "
         "validation images of ten classes each",
     )
 
@@ -149,7 +151,10 @@ def _weights(asked: "MakeBanks", name: str) -> dict[str, Any]:
         raise UserError(str(error)) from error
 
 
-# What cards say that cannot be measured.
+# What source models are of, and what cards say of them.
+_DATA = Data(dataset="cifar100")
+_TRAINING = Training()
+_SOURCES = Sources(sources=45, source_epochs=15, source_schedule="published")
 _OURS = {
     "networks": "45 ResNet-18s for images of 32×32, one for each pair of the superclasses 0 to 9, "
     "trained with SGD for 15 epochs at the published learning rates (results/cifar100-all-sources)",
@@ -225,14 +230,10 @@ class MakeBanks(Settings):
     weights_dir: PathText | None = None
     # folder of the bank and its card
     destination: PathText = "jaxinit/banks/data"
-    # the images of source models
-    data: Data = dataclasses.field(default_factory=lambda: Data(dataset="cifar100"))
-    # the training of source models
-    training: Training = dataclasses.field(default_factory=Training)
-    # the source models
-    sources: Sources = dataclasses.field(
-        default_factory=lambda: Sources(sources=45, source_epochs=15, source_schedule="published")
-    )
+    # folder of the prepared data sets, for source models (TFDS's own setting where not given)
+    data_dir: PathText | None = None
+    # folder of the source models' checkpoints
+    models_dir: PathText = Sources.models_dir
 
 
 def write(asked: MakeBanks) -> list[Path]:

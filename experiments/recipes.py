@@ -247,7 +247,9 @@ def _stem(name: str, settings: Recipes, made_of: Ingredients) -> Variant:
         **starts.WITHOUT_SOURCES,
         "whole": made_of.whole_filters,
         "pretrained": made_of.pretrained,
-        "weights": lambda: elsewhere.first_layer(settings.weights, settings.training.network),
+        "weights": lambda: elsewhere.first_layer(
+            settings.weights, settings.training.network, made_of.network.main[0].shape
+        ),
     }
     return makers[name]()
 

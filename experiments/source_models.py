@@ -19,7 +19,7 @@ from jaxinit import distances
 class Models(Experiment):
     """What `experiments.source_models` compares."""
 
-    # numbers of source models
+    # numbers of source models (those of a preset mean at most as many as there are)
     models: Several[Count] = (2, 4, 6, 10, 20)
     # number of clusters
     clusters: Count = 10
@@ -28,15 +28,23 @@ class Models(Experiment):
         super().__post_init__()
         for count in self.models:
             check(
-                count <= self.sources.sources,
+                count <= self.sources.sources or isinstance(count, PresetCount),
                 f"--models {count} is out of range: there are {self.sources.sources} --sources",
             )
 
 
+def _counts(*models: int) -> tuple[PresetCount, ...]:
+    return tuple(map(PresetCount, models))
+
+
 PRESETS = {
-    "quick": Models(models=(1, 2), **presets.quick("source_models")),
-    "reduced": Models(models=(2, 6), **presets.reduced("source_models")),
-    "paper": Models(sources=Sources(sources=PresetCount(20)), **presets.paper("source_models")),
+    "quick": Models(models=_counts(1, 2), **presets.quick("source_models")),
+    "reduced": Models(models=_counts(2, 6), **presets.reduced("source_models")),
+    "paper": Models(
+        models=_counts(2, 4, 6, 10, 20),
+        sources=Sources(sources=PresetCount(20)),
+        **presets.paper("source_models"),
+    ),
 }
 
 
@@ -44,9 +52,10 @@ def ask(settings: Models, made_of: Ingredients) -> Question:
     """Lists random initialisation and, for each distance, a variant a number of models."""
     variants, figures = [starts.random()], []
     authors: dict[str, str | None] = {"random": published.RANDOM}
+    counts = tuple(dict.fromkeys(min(count, settings.sources.sources) for count in settings.models))
     for distance in settings.clustering.distances:
         steps = ["random"]
-        for count in settings.models:
+        for count in counts:
             variant = made_of.clustered(distance, settings.clusters, models=count)
             variants.append(variant)
             steps.append(variant.name)

@@ -13,7 +13,7 @@ from experiments.records.run_record import RunRecord
 
 LAST_EPOCHS = 3  # the final value of a run is its mean over so many
 CONFIDENCE = 0.95
-FEWEST = 3  # values, below which there is no interval
+FEWEST = 3  # tasks, or values of one, below which there is no interval
 
 Values = Float[np.ndarray, " n"]
 Finals = Mapping[tuple[str, int], float]  # by task and seed
@@ -21,7 +21,7 @@ Finals = Mapping[tuple[str, int], float]  # by task and seed
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """One metric of one variant over its runs; NaN where there are too few runs."""
+    """One metric of one variant over its runs; NaN where there are too few."""
 
     n: int  # runs counted
     stopped: int  # runs left out
@@ -29,15 +29,7 @@ class Summary:
     std: Float[np.ndarray, " epochs"]  # of the sample: n − 1
     low: Float[np.ndarray, " epochs"]  # minimum over runs
     high: Float[np.ndarray, " epochs"]  # maximum over runs
-
-    @property
-    def margin(self) -> Float[np.ndarray, " epochs"]:
-        """Half the 95 % interval of the mean by Student's t; NaN with fewer than three runs."""
-        if self.n < FEWEST:
-            return np.full_like(self.mean, np.nan)
-        # The quantile of scipy.stats, which takes a second to import.
-        quantile = scipy.special.stdtrit(self.n - 1, (1 + CONFIDENCE) / 2)
-        return quantile * self.std / math.sqrt(self.n)
+    margin: Float[np.ndarray, " epochs"]  # half the 95 % interval of the mean
 
 
 def by_variant(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
@@ -61,11 +53,12 @@ def summarize(records: Iterable[RunRecord], metric: str = "val_acc_top1") -> dic
     """
     summaries = {}
     for variant, runs in by_variant(records).items():
-        curves = [r.curves[metric] for r in runs if finished(r, metric)]
-        lengths = {len(c) for c in curves or [runs[0].curves[metric]]}
+        whole = [r for r in runs if finished(r, metric)]
+        lengths = {len(r.curves[metric]) for r in whole or runs[:1]}
         if len(lengths) > 1:
             epochs = " and ".join(map(str, sorted(lengths)))
             raise UserError(f"the runs of {variant} have {epochs} epochs: give one --output each")
+        curves = [r.curves[metric] for r in whole]
         values = np.array(curves, np.float64).reshape(len(curves), *lengths)
         nan = np.full(values.shape[1], np.nan)
         n = len(values)
@@ -76,8 +69,24 @@ def summarize(records: Iterable[RunRecord], metric: str = "val_acc_top1") -> dic
             std=values.std(axis=0, ddof=1) if n > 1 else nan,
             low=values.min(axis=0) if n else nan,
             high=values.max(axis=0) if n else nan,
+            margin=_margin(values, [r.task for r in whole]),
         )
     return summaries
+
+
+def _margin(
+    values: Float[np.ndarray, "n epochs"], tasks: Sequence[str]
+) -> Float[np.ndarray, " epochs"]:
+    """Half the 95 % interval by Student's t of means over tasks, or of the runs of a lone task."""
+    of_task = [[own == task for own in tasks] for task in dict.fromkeys(tasks)]
+    if len(of_task) > 1:  # runs of one task are not independent
+        values = np.array([values[own].mean(axis=0) for own in of_task])
+    n = len(values)
+    if n < FEWEST:
+        return np.full(values.shape[1], np.nan)
+    # The quantile of scipy.stats, which takes a second to import.
+    quantile = scipy.special.stdtrit(n - 1, (1 + CONFIDENCE) / 2)
+    return quantile * values.std(axis=0, ddof=1) / math.sqrt(n)
 
 
 def final(record: RunRecord, metric: str = "val_acc_top1") -> float:

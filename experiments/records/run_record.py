@@ -134,11 +134,12 @@ class RunRecord:
         dict[str, JSON],
         Plain,
         Field(
-            description="Versions, device, and date of the run's end (UTC, ISO 8601); since "
-            "schema version 2 also what else decides numbers to the last bit: JAX's settings, "
-            "revision and source (a checksum) of the program, cores that it may use, places of "
-            "the program that trains several runs at once, sources (a checksum of the source "
-            "models that the start is made of), and for a source model that of its checkpoint."
+            description="Versions, device, processor, and date of the run's end (UTC, ISO 8601); "
+            "since schema version 2 also what else decides numbers to the last bit: JAX's "
+            "settings, revision and source (a checksum) of the program, cores that it may use, "
+            "places of the program that trains several runs at once, sources (a checksum of the "
+            "source models that the start is made of), and for a source model that of its "
+            "checkpoint."
         ),
     ]
     wall_seconds: Annotated[

@@ -1,11 +1,13 @@
 """What decides numbers but is no option of ours: JAX's settings, the program, its processors."""
 
 import ast
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -51,6 +53,7 @@ def described() -> dict[str, JSON]:
         **numerics(),
         "revision": revision(),
         "source": source(),
+        "processor": processor(),
         "cores": cores(),
         "xla_flags": os.environ.get("XLA_FLAGS"),
     }
@@ -61,6 +64,21 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@functools.cache
+def processor() -> str | None:
+    """What the processor calls itself, on Linux and macOS; None elsewhere."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        if sys.platform == "darwin":
+            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+            return done.stdout.strip() or None
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return None
 
 
 @functools.cache

@@ -34,8 +34,9 @@ def curves_figure(
 ) -> Figure:
     """Draws each variant's mean over runs against the epoch, with the 95 % interval of the mean.
 
-    The interval is that of Student's t over runs, where there are three or more. Of more than 17
-    variants the baseline and those that end best are drawn, and a note says so.
+    The interval is that of Student's t over tasks, or over the runs of a lone task, where there are
+    three or more. Of more than 17 variants the baseline and those that end best are drawn, and a
+    note says so.
 
     Args:
         records: The runs; those of other variants are left out.
@@ -80,7 +81,8 @@ def curves_figure(
         _finish_curves(axes, metric, longest, bands, len(drawn))
         labels = {v: _end_label(variants[v], v, summaries, theirs, digits) for v in drawn}
         _label_ends(axes, {v: ends[v] for v in drawn}, labels, colours)
-        note = _explain_curves(bands, authors_label if theirs else None)
+        of = "tasks" if len({run.task for run in shown}) > 1 else "runs"
+        note = _explain_curves(bands, of, authors_label if theirs else None)
         if len(drawn) < there:
             own = [variants[v] for v in drawn if v == baseline]
             best = f"the {len(drawn) - len(own)} best of {there - len(own)} starts"
@@ -176,10 +178,10 @@ def _spread_out(
     return moved
 
 
-def _explain_curves(bands: bool, authors_label: str | None) -> str:
+def _explain_curves(bands: bool, of: str, authors_label: str | None) -> str:
     spread = "shaded" if bands else "bars at the right, of the last epoch"
     dashed = f" Dashed: {authors_label}." if authors_label else ""
     return (
-        f"Lines: mean over runs; {spread}: its 95 % interval, of three runs or more.{dashed}\n"
+        f"Lines: mean over runs; {spread}: its 95 % interval, of three {of} or more.{dashed}\n"
         f"Numbers: mean of the last {averages.LAST_EPOCHS} epochs."
     )

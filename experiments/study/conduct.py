@@ -180,16 +180,17 @@ def present(
 
 
 def describe(settings: Experiment, records: Sequence[RunRecord], dataset: Dataset) -> str:
-    """Says what the runs have in common: data, tasks, protocol, sources, device."""
+    """Says what the runs have in common: data, tasks, protocol, source models if any, device."""
     evaluation = settings.evaluation
     tasks = _count(len({record.task for record in records}), "pair")
     images = sets.images_per_class(dataset.train_labels)
+    named = set[str]().union(*(sources_named(r.settings.get("initializer", {})) for r in records))
     return (
         f"{dataset.title}, {images} training images a class: "
         f"{'all classes' if evaluation.whole else tasks} × "
         f"{_count(evaluation.seeds, 'seed')} a variant, {evaluation.protocol} runs of "
         f"{_count(settings.training.epochs, 'epoch')}, "
-        f"{_count(settings.sources.sources, 'source model')}, "
+        f"{_count(len(named), 'source model') + ', ' if named else ''}"
         f"{records[0].environment['device']}"
     )
 

@@ -1,6 +1,7 @@
 """The first layer of a network that was trained elsewhere: a ceiling rather than a competitor."""
 
 import hashlib
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,15 +14,17 @@ from jaxinit import initializers
 from jaxinit.models import registry
 
 
-def first_layer(path: str | None, network: str) -> Variant:
+def first_layer(path: str | None, network: str, shape: Sequence[int]) -> Variant:
     """The filters of a file's first convolution, each of norm 1, but for those that are zero.
 
     Args:
         path: A file of weights in PyTorch's names and layout.
         network: Whose first convolution it is, and which is started.
+        shape: Of that convolution's kernel in the network that is started: (h, w, in, out).
 
     Raises:
-        UserError: No file is given, or it cannot be read or lacks that layer.
+        UserError: No file is given, or it cannot be read, lacks that layer, or has one of another
+            shape.
     """
     check(path is not None, "say where the first layer called weights is: --weights FILE")
     name = f"{registry.get(network).torch_name(('conv1',))}.weight"
@@ -30,6 +33,11 @@ def first_layer(path: str | None, network: str) -> Variant:
         if name not in stored:
             raise ValueError(f"{path} has no {name}: give weights of a {network}")
         filters = np.asarray(stored[name], np.float32)
+        if filters.shape != (needed := tuple(shape[axis] for axis in (3, 2, 0, 1))):
+            raise ValueError(
+                f"{path} has a {name} of shape {filters.shape}, and the {network} for these images "
+                f"needs {needed}: give weights of one"
+            )
     except (ValueError, OSError, ImportError) as error:
         raise UserError(str(error)) from error
     norms = np.sqrt(np.square(filters).sum((1, 2, 3), keepdims=True))

@@ -100,12 +100,17 @@ def run(variant, values, task="pair-0-1", seed=0, **changes) -> RunRecord:
     return RunRecord(**{**fields, "variant": variant, "task": task, "seed": seed, **changes})
 
 
-def runs(variants, *, epochs=4, seeds=2, data_set="cifar100", stopped=()) -> list[RunRecord]:
-    """Runs with noise on two tasks, those of `stopped` (variant, task, seed) ended by a NaN."""
+TASKS = "pair-10-11", "pair-10-13"
+
+
+def runs(
+    variants, *, epochs=4, tasks=TASKS, seeds=2, data_set="cifar100", stopped=()
+) -> list[RunRecord]:
+    """Runs with noise, those of `stopped` (variant, task, seed) ended by a NaN."""
     rng = np.random.default_rng(0)
     records = []
     for variant in variants:
-        for task in ("pair-10-11", "pair-10-13"):
+        for task in tasks:
             for seed in range(seeds):
                 values = 30 + 8 * np.log1p(np.arange(epochs)) + rng.normal(size=epochs)
                 curves = {name: list(values) for name in run_record.METRICS}

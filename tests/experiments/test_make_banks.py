@@ -1,5 +1,8 @@
 """Banks are made of the filters that their cards speak of, from made-up weights."""
 
+import dataclasses
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +11,10 @@ import pytest
 import jaxinit
 from experiments import make_banks
 from experiments.cli.errors import UserError
+from experiments.data.sets import Data
+from experiments.records import store
+from experiments.runs.sources import Sources
+from experiments.training.hyperparameters import Training
 from jaxinit import banks
 from jaxinit.models import registry, torch
 
@@ -81,21 +88,24 @@ def test_weights_that_are_not_there_are_asked_for(tmp_path):
 
 
 @pytest.mark.usefixtures("small_networks")
-def test_a_bank_of_source_models_tells_how_well_they_did(tmp_path):
-    from experiments.data.sets import Data
-    from experiments.runs.sources import Sources
-    from experiments.training.hyperparameters import Training
-
-    asked = make_banks.MakeBanks(
-        bank="cifar100-resnet18-euclidean",
-        destination=str(tmp_path / "made"),
-        data=Data(dataset="procedural", train_images_per_class=2, test_images_per_class=1),
-        training=Training(batch_size=20, network="custom"),
-        sources=Sources(sources=1, source_epochs=1, models_dir=str(tmp_path / "models")),
-    )
-    make_banks.write(asked)
-    provenance = banks.load(tmp_path / "made/cifar100-resnet18-euclidean.npz").provenance
+def test_a_bank_of_source_models_tells_how_well_they_did(tmp_path, monkeypatch):
+    few = Data(dataset="procedural", train_images_per_class=2, test_images_per_class=1)
+    monkeypatch.setattr(make_banks, "_DATA", few)
+    monkeypatch.setattr(make_banks, "_TRAINING", Training(batch_size=20, network="custom"))
+    monkeypatch.setattr(make_banks, "_SOURCES", Sources(sources=1, source_epochs=1))
+    made, models = tmp_path / "made", tmp_path / "models"
+    name = "cifar100-resnet18-euclidean"
+    make_banks.main([name, "--destination", str(made), "--models-dir", str(models)])
+    provenance = banks.load(made / f"{name}.npz").provenance
     assert (provenance.models, provenance.clusters) == (1, 3)
     assert provenance.sources[0].endswith("/pair-0-9")
-    text = (tmp_path / "made/cifar100-resnet18-euclidean.json").read_text()
-    assert "% on average" in text
+    (folder,) = models.iterdir()
+    (record,) = store.read_all(folder)
+    # Of another model in the folder, which the bank is not made of, the card does not speak.
+    curves = {name: [100.0] for name in record.curves}
+    store.write(dataclasses.replace(record, task="pair-1-2", curves=curves), folder)
+    asked = make_banks.MakeBanks(name, destination=str(made), models_dir=str(models))
+    _, card = make_banks.write(asked)
+    accuracy = record.curves["val_acc_top1"][-1]
+    said = json.loads(card.read_text())["accuracy"]
+    assert said.startswith(f"{accuracy:.1f} % on average, {accuracy:.1f} to {accuracy:.1f} %")

@@ -10,7 +10,7 @@ from matplotlib.collections import PolyCollection
 from experiments.cli.errors import UserError
 from experiments.records import averages
 from experiments.reporting import charts, learning_curves, style
-from tests.experiments.small import run, runs, texts
+from tests.experiments.small import TASKS, run, runs, texts
 
 
 def curves(records, variants, **options):
@@ -25,8 +25,12 @@ def lines(figure):
     return [line for line in axes.lines if line.get_transform() != axes.transAxes]
 
 
-def test_curves_are_the_means_with_their_interval_over_epochs_from_one():
-    records = runs(["random", "k3"])
+@pytest.mark.parametrize(
+    ("tasks", "seeds", "of"),
+    [((*TASKS, "pair-10-16"), 2, "tasks"), (("all",), 4, "runs")],
+)
+def test_curves_are_the_means_with_their_interval_over_epochs_from_one(tasks, seeds, of):
+    records = runs(["random", "k3"], tasks=tasks, seeds=seeds)
     figure = curves(records, {"random": "random", "k3": "3 clusters"})
     summaries = averages.summarize(records)
     for line, variant in zip(lines(figure), ("random", "k3"), strict=True):
@@ -35,13 +39,16 @@ def test_curves_are_the_means_with_their_interval_over_epochs_from_one():
     bands = [c for c in figure.axes[0].collections if isinstance(c, PolyCollection)]
     vertices = np.concatenate([path.vertices for path in bands[1].get_paths()])
     values = np.array([r.curves["val_acc_top1"] for r in records if r.variant == "k3"], float)
-    error = scipy.stats.sem(values)
-    for edge in scipy.stats.t.interval(0.95, 3, loc=summaries["k3"].mean, scale=error):
+    if of == "tasks":
+        values = values.reshape(len(tasks), seeds, -1).mean(axis=1)
+    error, degrees = scipy.stats.sem(values), len(values) - 1
+    for edge in scipy.stats.t.interval(0.95, degrees, loc=summaries["k3"].mean, scale=error):
         distances = np.abs(vertices[:, None, 1] - edge).min(axis=0)
         np.testing.assert_allclose(distances, 0, atol=1e-9)
     final = summaries["k3"].mean[-3:].mean()
     assert f"{final:.1f}  3 clusters" in texts(figure)
     assert "A title" in texts(figure)
+    assert any(f"its 95 % interval, of three {of} or more." in t for t in texts(figure))
 
 
 def test_authors_curve_is_dashed_in_the_same_colour_cut_to_our_epochs_and_named():
@@ -58,8 +65,8 @@ def test_authors_curve_is_dashed_in_the_same_colour_cut_to_our_epochs_and_named(
     assert any("Dashed: authors (carried over)." in t for t in texts(figure))
 
 
-def test_two_runs_have_no_interval():
-    figure = curves(runs(["random", "k3"], seeds=1), {"random": "random", "k3": "3 clusters"})
+def test_two_tasks_have_no_interval_however_many_runs_they_have():
+    figure = curves(runs(["random", "k3"], seeds=3), {"random": "random", "k3": "3 clusters"})
     bands = [c for c in figure.axes[0].collections if isinstance(c, PolyCollection)]
     assert not any(np.size(path.vertices) for band in bands for path in band.get_paths())
 

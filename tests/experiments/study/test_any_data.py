@@ -98,7 +98,8 @@ def test_a_folder_of_grey_images_trains_and_its_records_name_it(folder, tmp_path
         (baselines, ["--group-classes", "4", "--whole"], "too few for source models"),
         (baselines, ["--source-dataset", "procedural"],
          "Pretrained takes whole filters of source models, of 3 channels, where the images have 1"),
-        (source_models, ["--group-classes", "2"], "--models 2 is out of range: there are 1"),
+        (source_models, ["--group-classes", "2", "--models", "1", "2"],
+         "--models 2 is out of range: there are 1"),
     ],
 )  # fmt: skip
 def test_what_the_data_do_not_allow(folder, tmp_path, capsys, module, argv, words):
@@ -125,6 +126,12 @@ def test_source_models_and_tuning_are_of_the_first_half(folder, tmp_path, capsys
     with pytest.raises(SystemExit):
         run(sweep, folder, tmp_path, *tuned, *best, "--pairs", "3-4")
     assert "was chosen on superclasses 0 to 3: give --pairs" in capsys.readouterr().err
+
+
+def test_numbers_of_source_models_in_a_preset_are_at_most_those_there_are(folder, tmp_path):
+    chosen = ("--group-classes", "2", "--clusters", "2", "--distances", "euclidean")
+    records = run(source_models, folder, tmp_path, *chosen)
+    assert {r.variant for r in records} == {"random", "euclidean-k2-m1"}
 
 
 def test_a_question_without_source_models_runs_where_there_can_be_none(folder, tmp_path):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from experiments import clusters, evidence, report
-from experiments.records import packing
-from experiments.runs import protocol
+from experiments.cli.errors import UserError
+from experiments.records import files, packing
+from experiments.runs import protocol, side_by_side
 from experiments.study import starts
 from experiments.study.clustering import Clustering
 from experiments.study.presets import quick
@@ -299,3 +300,29 @@ def test_the_picture_of_filters(folder, capsys):
     written = {path.name for path in report.write(folder, folder / "report")}
     assert "filters-figure10-fourier-procedural.png" in written
     assert "Figure 10" in (folder / "report" / "report.md").read_text()
+
+
+def test_a_network_that_does_not_train_is_not_drawn(folder, capsys, monkeypatch):
+    module = importlib.import_module("experiments.filters")
+    real = side_by_side.train_runs
+
+    def stopping(trainer, runs, *rest, **options):
+        curves, finals, seconds = real(trainer, runs, *rest, **options)
+        if runs[0].variant != "source":
+            curves = [curve._replace(stopped="the loss is not finite") for curve in curves]
+        return curves, finals, seconds
+
+    monkeypatch.setattr(side_by_side, "train_runs", stopping)
+    out = folder / "undrawn"
+    places = ["--output", str(out), "--models-dir", str(folder / "sources")]
+    with pytest.raises(SystemExit) as ended:
+        module.main([*SMALL, *PAIR, "--shown", "1", *places])
+    assert ended.value.code == 2
+    assert "cannot be drawn, as the loss is not finite: lower --" in capsys.readouterr().err
+    assert not list(out.glob("*.json"))
+    # As was recorded before networks that stopped were refused.
+    drawing = {"kernels": {"conv1": [[[[1.0]]], [[[None]]]]}}
+    content = {"schema_version": files.SCHEMA_VERSION, "drawings": {"fourier": drawing}}
+    files.write_json(content, out / "filters-procedural.json")
+    with pytest.raises(UserError, match=r"not finite.*delete it to draw again"):
+        module.recorded(out / "filters-procedural.json")

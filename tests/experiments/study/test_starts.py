@@ -68,7 +68,7 @@ def test_a_first_layer_trained_elsewhere_has_filters_of_norm_1(tmp_path):
     filters = np.random.default_rng(0).standard_normal((8, 3, 7, 7), np.float32)
     filters[3] = 0
     weights.save_weights(tmp_path / "w.npz", {"conv1.weight": filters})
-    variant = elsewhere.first_layer(str(tmp_path / "w.npz"), "resnet18")
+    variant = elsewhere.first_layer(str(tmp_path / "w.npz"), "resnet18", (7, 7, 3, 8))
     kernel = variant.make()(jax.random.key(0), small.few_layers())["conv1"]["kernel"]
     norms = np.linalg.norm(filters.reshape(8, -1), axis=1)
     expected = filters[1].transpose(1, 2, 0) / norms[1]
@@ -76,8 +76,14 @@ def test_a_first_layer_trained_elsewhere_has_filters_of_norm_1(tmp_path):
     np.testing.assert_allclose(np.linalg.norm(kernel.reshape(-1, 8), axis=0), norms > 0, atol=1e-6)
 
 
-@pytest.mark.parametrize("path", [None, "none.npz", "other.npz"])
+@pytest.mark.parametrize("path", [None, "none.npz", "other.npz", "grey.npz", "flat.npz"])
 def test_a_first_layer_that_is_not_there_gets_a_sentence(tmp_path, path):
-    weights.save_weights(tmp_path / "other.npz", {"fc.weight": np.zeros(2, np.float32)})
-    with pytest.raises(UserError, match=r"--weights|none|conv1"):
-        elsewhere.first_layer(path and str(tmp_path / path), "resnet18")
+    for other, name, shape in [
+        ("other.npz", "fc.weight", (2,)),
+        ("grey.npz", "conv1.weight", (8, 1, 7, 7)),
+        ("flat.npz", "conv1.weight", (8, 3)),
+    ]:
+        weights.save_weights(tmp_path / other, {name: np.ones(shape, np.float32)})
+    words = r"--weights|none|has no conv1|of shape \(8, .* resnet18 .* needs \(8, 3, 7, 7\)"
+    with pytest.raises(UserError, match=words):
+        elsewhere.first_layer(path and str(tmp_path / path), "resnet18", (7, 7, 3, 8))
