@@ -23,7 +23,7 @@ from jaxinit import (
     transfer,
 )
 from jaxinit import layers as network_layers
-from jaxinit.layers import Layers, LiveTaps, Network
+from jaxinit.layers import Layer, Layers, LiveTaps, Network
 from jaxinit.signatures import Params, ParamsInitializer, PlainInitializer, PRNGKey
 
 _SHUFFLE = 1  # what a layer's key is folded with, so that its draws are left as they are
@@ -95,10 +95,10 @@ def shuffled(
     """
     checks.live(live)
 
-    def make(key: PRNGKey, bank: banks.FilterBank, name: str, kernel: Array) -> Array:
+    def make(key: PRNGKey, bank: banks.FilterBank, name: str, layer: Layer, kernel: Array) -> Array:
         banks.check_layer(bank, name, kernel.shape)
         moving = np.zeros(kernel.shape[:-2], bool)
-        moving[(live or {}).get(name, ...)] = True
+        moving[(live or {}).get(layer.name, ...)] = True
         places = np.flatnonzero(moving)
         own = bank.filters[name]
         lots = jax.random.permutation(
@@ -133,7 +133,8 @@ def gaussian(
         ValueError: A layer that the bank does not hold, or with another kernel size (when applied).
     """
 
-    def make(key: PRNGKey, bank: banks.FilterBank, name: str, kernel: Array) -> Array:
+    def make(key: PRNGKey, bank: banks.FilterBank, name: str, layer: Layer, kernel: Array) -> Array:
+        del layer
         banks.check_layer(bank, name, kernel.shape)
         slices, share = _candidates(bank.filters[name], bank.sizes[name])
         return normal_slices.draw(key, slices, share, kernel.shape, kernel.dtype)

@@ -9,7 +9,7 @@ from jaxinit import checks, kernels, trees
 from jaxinit.layers import Layer, Network
 
 
-def declare(params: Any, names: Sequence[str], *, layout: str = "HWIO") -> Network:
+def declare(params: Any, names: Sequence[str], *, layout: str | None = None) -> Network:
     """Says which leaves of a tree are convolutions, in their order, where nothing can be traced.
 
     For weights without their network, such as those of a file.
@@ -19,11 +19,13 @@ def declare(params: Any, names: Sequence[str], *, layout: str = "HWIO") -> Netwo
         names: Of the convolutions, in the order of calls: paths of leaves joined by "/", without
             the last part where it is "kernel", "weight" or "w".
         layout: The order of each leaf's axes: "O" and "I" are output and input channels, all other
-            letters are spatial axes, in this order.
+            letters are spatial axes, in this order. "HWIO" where not given, and then a shape is
+            refused that is more likely PyTorch's.
 
     Raises:
         ValueError: A name that no leaf has, or a leaf of another rank than the layout.
     """
+    is_given, layout = layout is not None, "HWIO" if layout is None else layout
     checks.kind("layout", layout, str, "a text such as HWIO")
     checks.kind("names", names, list | tuple, "a list of names")
     spatial = [axis for axis, letter in enumerate(layout) if letter not in "IO"]
@@ -48,7 +50,7 @@ def declare(params: Any, names: Sequence[str], *, layout: str = "HWIO") -> Netwo
                 f"{name} has the shape {shape}, which is not {len(layout)} axes as in {layout}"
             )
         view = kernels.simplified((kernels.Transpose(order),), shape)
-        if layout == "HWIO":
+        if not is_given:
             kernels.check_channels_last(shape)
         layers.append(Layer(name, path, view, tuple(shape[axis] for axis in order), stored=shape))
     return Network(tuple(layers))

@@ -33,7 +33,8 @@ REPRESENTATIVES: tuple[Representative, ...] = get_args(Representative)
 - "medoid": the member nearest the centre: a real filter, but no typical one. Under "euclidean" it
   is small, as the centre is; under "cosine" large, as those are the least noisy.
 - "member": several members, drawn uniformly, of which `banks.draw` takes one. Keeps the norms and
-  the spread within the clusters too: the layer's own distribution, thinned.
+  the spread within the clusters too: the layer's own distribution, thinned. A cluster of fewer
+  has each of its members as often, but for a remainder.
 - "inverse": the centre, transformed back: under "fourier_real" the point-symmetric part of the
   centroid, as in the authors' program; under "euclidean" the centroid.
 """

@@ -134,6 +134,8 @@ class Walk:
                 if carry == list(given[consts : consts + carries]):
                     break
                 given = [*given[:consts], *carry, *given[consts + carries :]]
+        if not collected:  # a scan of no steps
+            return carry + [NOTHING] * (len(equation.outvars) - carries)
         return carry + [_mixed(values) for values in zip(*collected, strict=True)]
 
     def _element(self, value: Value, place: int) -> Value:

@@ -19,7 +19,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from jaxinit import checks
-from jaxinit.trees import Path, leaves, plain_path
+from jaxinit.trees import Path, is_key, leaves, plain_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +201,9 @@ def get_all(params: Any, layers: Sequence[Stored]) -> list[Array]:
 def put(params: Any, kernels: Mapping[Any, Array]) -> Any:
     """Returns a tree with the kernels of some layers replaced, all else shared.
 
-    Structure, types, dtypes and shardings stay those of `params`.
+    Structure, types and dtypes stay those of `params`, and so do shardings: within `jax.jit` on
+    meshes of explicit axes alone, as elsewhere JAX decides where a result lies, unless it is told
+    by `out_shardings=`.
 
     Args:
         params: A tree of parameters.
@@ -304,7 +306,9 @@ def _dtype(leaf: Any) -> Any:
 
 
 def like(value: Array, leaf: Any) -> Array:
-    """Gives an array the dtype and sharding of the leaf that it replaces."""
+    """Gives an array the dtype and sharding of the leaf that it replaces; keys have their own."""
+    if is_key(leaf):
+        return value
     value = value.astype(_dtype(leaf))
     if (sharding := explicit(leaf)) is not None:
         return jax.sharding.reshard(value, sharding)
@@ -389,5 +393,5 @@ def check_channels_last(shape: Sequence[int], rank: int | None = 4) -> None:
         raise ValueError(
             f"a kernel of shape {tuple(shape)} looks like (out, in, height, width), as PyTorch and "
             "Equinox have it: give (height, width, in, out), or let per_layer and "
-            "network=jaxinit.trace(…) turn it"
+            "network=jaxinit.trace(…), or jaxinit.declare(…, layout=…), say which axis is which"
         )

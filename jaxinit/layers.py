@@ -10,7 +10,7 @@ import dataclasses
 import fnmatch
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -194,6 +194,14 @@ class Network:
             return layer
         raise ValueError(f"layer {name!r} is not in the network: {self._known()}")
 
+    def __iter__(self) -> Iterator[Layer]:
+        """The convolutions, in the order of calls."""
+        return iter(self.layers)
+
+    def __contains__(self, layer: object) -> bool:
+        """Whether there is a convolution of this name, or this one."""
+        return any(layer in (own, own.name) for own in self.layers)
+
     def place(self, layer: Layer) -> int:
         """A number of the layer's own: its place among main layers; others come after those."""
         return self._places[layer.name]
@@ -222,8 +230,8 @@ class Network:
             The chosen convolutions, in the order of calls.
 
         Raises:
-            ValueError: What is not there, or has a kernel that no leaf holds.
-            TypeError: None of these.
+            ValueError: What is not there, or has a kernel that no leaf holds; none of these.
+            TypeError: A bool or a fraction.
         """
         chosen = self._chosen(layers)
         for layer in chosen:
@@ -231,7 +239,8 @@ class Network:
                 raise ValueError(
                     f"the kernel of {layer.name} is computed from "
                     f"{', '.join(layer.computed_from)}, so that it cannot be filled: choose others "
-                    "(layers=lambda layer: not layer.computed_from), or jaxinit.declare its leaf"
+                    "(layers=lambda layer: layer.is_main and not layer.computed_from), or "
+                    "jaxinit.declare its leaf"
                 )
         return chosen
 
@@ -266,7 +275,9 @@ class Network:
         several = [layers] if isinstance(layers, str | Layer) else layers
         if isinstance(several, np.ndarray):
             several = np.ravel(several).tolist()
-        checks.kind("layers", several, list | tuple, "numbers, a slice, names or a predicate")
+        checks.kind(
+            "layers", several, list | tuple | range, "numbers, a slice, names or a predicate"
+        )
         names = {name for one in several for name in self._named(one, main)}
         return tuple(layer for layer in self.layers if layer.name in names)
 

@@ -45,7 +45,7 @@ def at_relative_norm(
         36.0
     """
     checks.numbers(relative_norm=relative_norm)
-    if not isinstance(relative_norm, jax.Array) and not 0 <= relative_norm < math.inf:
+    if checks.known(relative_norm) and not 0 <= float(relative_norm) < math.inf:
         raise ValueError(f"relative_norm={relative_norm} must be 0 or more: 1 is the default's")
     return with_norm(kernel, as_factor(relative_norm) * default_norm(kernel.shape))
 

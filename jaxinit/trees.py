@@ -17,6 +17,11 @@ def is_array(leaf: Any) -> bool:
     return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
 
 
+def is_key(leaf: Any) -> bool:
+    """Whether a leaf is a key of random numbers, as those of NNX's streams are."""
+    return is_array(leaf) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
 def leaves(params: Any) -> dict[Path, Any]:
     """Lists a tree's leaves by their paths."""
     return {plain_path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}

@@ -100,7 +100,13 @@ def only(
         drawn = run(initializer, key, params, network)
         if paths is None:
             known = network_layers.of(params, network)
-            chosen = known.select(layers)
+            given, new = trees.leaves(params), trees.leaves(drawn)
+            # What an initialiser has left alone would be new where it is turned to be put back.
+            chosen = [
+                layer
+                for layer in known.select(layers)
+                if layer.path is None or new.get(layer.path) is not given[layer.path]
+            ]
             before = kernels.get_all(params, chosen)
             return kernels.put(params, _drawn(drawn, chosen, before))
         found = trees.leaves(params)

@@ -69,7 +69,9 @@ def clustered(
     """
     return from_bank(
         bank,
-        lambda key, own, name, kernel: banks.draw(key, own, name, kernel.shape, kernel.dtype),
+        lambda key, own, name, layer, kernel: banks.draw(
+            key, own, name, kernel.shape, kernel.dtype
+        ),
         layers,
         match=match,
         missing=missing,
@@ -78,7 +80,7 @@ def clustered(
 
 def from_bank(
     bank: banks.FilterBank,
-    draw: Callable[[PRNGKey, banks.FilterBank, str, Array], Array],
+    draw: Callable[[PRNGKey, banks.FilterBank, str, Layer, Array], Array],
     layers: Layers = None,
     *,
     match: transfer.Match = "name",
@@ -88,8 +90,8 @@ def from_bank(
 
     Args:
         bank: Clusters of filters.
-        draw: Makes a kernel from one layer of a bank, given a key, the bank, the layer's name and
-            the kernel that it is to replace.
+        draw: Makes a kernel from one layer of a bank, given a key, the bank, the name of its layer,
+            the network's layer and the kernel that it is to replace.
         layers: Which convolutions (see `Network.select`); None means all main layers.
         match: Which layer of the bank fills which, as of `clustered`.
         missing: What is done where the bank has no layer of the kernel's size, as of `clustered`.
@@ -103,7 +105,7 @@ def from_bank(
             if (name := pairs[layer.name]) is None:
                 return None
             own = transfer.resized(bank, name, layer.size) if missing == "resample" else bank
-            return draw(layer_key, own, name, kernel)
+            return draw(layer_key, own, name, layer, kernel)
 
         return fill_layers(make, tuple(pairs))(key, params, network=known)
 

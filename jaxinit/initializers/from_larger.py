@@ -32,9 +32,10 @@ def weight_selection(
 
     Args:
         source: Parameters of the larger network. With `layers=None` every leaf is filled, such as
-            scales and shifts of normalisations; the network's last linear layer keeps its start if
-            the source's has another number of classes. Trees of one axis a leaf, such as a
-            collection "batch_stats", can be filled from theirs in the same way.
+            scales and shifts of normalisations; keys of random numbers stay, and the network's last
+            linear layer keeps its start if the source's has another number of classes. Trees of one
+            axis a leaf, such as a collection "batch_stats", can be filled from theirs in the same
+            way.
         layers: Only these convolutions' kernels are filled (see `Network.select`).
         source_network: The larger network's convolutions (`jaxinit.trace`), in which those of the
             same names are looked up. Needed where kernels are parts of a leaf, as under `nn.scan`.
@@ -77,7 +78,7 @@ def weight_selection(
         selected = []
         for keys, leaf in with_paths:
             path = trees.plain_path(keys)
-            taken = trees.is_array(leaf) and path not in filled
+            taken = trees.is_array(leaf) and not trees.is_key(leaf) and path not in filled
             selected.append(_selected_leaf(given, path, leaf) if taken else leaf)
         params = jax.tree_util.tree_unflatten(structure, selected)
         if not convolutions:

@@ -21,8 +21,8 @@ def pretrained(source: Params, layers: Layers = None) -> ParamsInitializer:
 
     Args:
         source: Parameters of the trained network, in a tree of the same paths. With `layers=None`
-            every leaf is taken, except the network's last linear layer if it has another number of
-            classes, which keeps its start.
+            every leaf is taken, except keys of random numbers, and the network's last linear layer
+            if it has another number of classes: these stay.
         layers: Only these convolutions' kernels are taken.
 
     Raises:
@@ -66,7 +66,7 @@ def _head_module(params: Params, network: Network | None) -> Path | None:
 
 
 def _take(path: Path, target: Any, value: Any, head: Path | None) -> Any:
-    if not hasattr(target, "shape"):
+    if not trees.is_array(target) or trees.is_key(target):
         return target
     if tuple(target.shape) == tuple(value.shape):
         return kernels.like(jnp.asarray(value), target)
@@ -110,6 +110,9 @@ def source_kernel(source: Params, layer: Layer, whose: str) -> Array:
 
 def whole_filters(sources: Params | Iterable[Params], layers: Layers = None) -> ParamsInitializer:
     """Draws each output channel's filter whole, with all its input channels, from trained networks.
+
+    Each is drawn independently and uniformly, with replacement, from all that the sources have in
+    this layer: of one source of as many channels some 63 % occur, several of them more than once.
 
     Input channels mean the same in all networks only in the first layer, where colours are; deeper,
     a filter meets other inputs than it was trained with, unless the networks are aligned first

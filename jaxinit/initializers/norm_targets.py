@@ -9,7 +9,6 @@ et al. 2018, section 2).
 import math
 from collections.abc import Mapping, Sequence
 
-import jax
 from jaxtyping import Array
 
 from jaxinit import checks, kernels, relative_norms
@@ -54,7 +53,7 @@ def at_relative_norm(
     given = relative_norm.values() if isinstance(relative_norm, Mapping) else [relative_norm]
     for norm in given:
         checks.numbers(relative_norm=norm)
-        if not isinstance(norm, jax.Array) and not 0 <= norm < math.inf:
+        if checks.known(norm) and not 0 <= float(norm) < math.inf:
             raise ValueError(f"relative_norm={norm} must be 0 or more: 1 is the default's")
     if isinstance(relative_norm, Mapping) and layers is None:
         layers = tuple(relative_norm)
@@ -140,7 +139,7 @@ def for_step_size(
     steps = dict(step) if isinstance(step, Mapping) else {"": step}
     for own in steps.values():
         checks.numbers(step=own)
-        if not isinstance(own, jax.Array) and not 0 < own < math.inf:
+        if checks.known(own) and not 0 < float(own) < math.inf:
             raise ValueError(f"step={step} must be above 0: 1 is the default's")
     norms = {name: relative_norms.as_factor(own) ** -0.5 for name, own in steps.items()}
     return at_relative_norm(norms if isinstance(step, Mapping) else norms[""], layers, live)

@@ -106,6 +106,24 @@ def test_shuffling_leaves_dead_taps_where_they_are(bank, params):
     assert any(changed)
 
 
+def test_live_taps_are_those_of_the_network_whatever_the_bank_calls_the_layer(bank, params):
+    """The bank's layer that fills the last has live taps of its own, which say nothing here."""
+    other = "layer1_0/conv1"
+    match = {name: other if name == LAST else name for name in small.layer_names(params)}
+    live = {**LIVE, other: (slice(0, 1), slice(0, 1))}
+    own, mixed = (
+        draws(init, params)[LAST].reshape(-1, 3, 3)
+        for init in (
+            initializers.clustered(bank, [LAST], match=match),
+            controls.shuffled(bank, [LAST], live, match=match),
+        )
+    )
+    dead = np.ones((3, 3), bool)
+    dead[LIVE[LAST]] = False
+    np.testing.assert_array_equal(own[:, dead], mixed[:, dead])
+    assert (own != mixed).any()
+
+
 def test_gaussian_has_the_mean_and_covariance_of_what_the_bank_draws(bank):
     params = {"conv1": {"kernel": jnp.zeros((7, 7, 128, 256))}}
     made = jax.jit(controls.gaussian(bank))(jax.random.key(1), params)

@@ -95,6 +95,7 @@ def test_a_bank_of_a_tree_whose_order_is_not_known_is_not_made():
         ([2, 0], (NAMES[0], NAMES[2])),
         ([-1], NAMES[-1:]),
         (np.array([0, 1]), NAMES[:2]),
+        (range(1, 3), NAMES[1:3]),
         ((), ()),
         (["layer10_0/conv1", "conv1"], (NAMES[0], NAMES[3])),
         ((3, 3), (NAMES[3],)),
@@ -131,6 +132,13 @@ def test_what_is_no_choice_of_layers(network):
         network.select(True)
 
 
+def test_a_network_is_gone_through_layer_by_layer(network):
+    assert tuple(network) == network.layers
+    assert "conv1" in network
+    assert network["conv1"] in network
+    assert "conv" not in network
+
+
 def test_numbers_of_layers_are_their_own(network):
     """A layer's key depends on it; numbers of main layers are their places among these."""
     assert [network.place(network[name]) for name in NAMES] == [0, 1, 2, 3]
@@ -140,9 +148,10 @@ def test_numbers_of_layers_are_their_own(network):
 def test_layers_without_leaves_cannot_be_filled():
     computed = Layer("convolution 0", (), (), (3, 3, 1, 1), computed_from=("a/g", "a/v"))
     network = Network((computed, Layer("b", ("b", "kernel"), (), (3, 3, 1, 1))))
-    with pytest.raises(ValueError, match="is computed from a/g, a/v"):
+    with pytest.raises(ValueError, match="is computed from a/g, a/v") as refused:
         network.select(1)
-    chosen = network.select(lambda layer: not layer.computed_from)
+    assert "lambda layer: layer.is_main and not layer.computed_from" in str(refused.value)
+    chosen = network.select(lambda layer: layer.is_main and not layer.computed_from)
     assert [layer.name for layer in chosen] == ["b"]
 
 
@@ -162,6 +171,16 @@ def test_declared():
         jaxinit.declare(state, ["a.weight"], layout="WIO")
     with pytest.raises(ValueError, match="one I, one O"):
         jaxinit.declare(state, ["a.weight"], layout="HWII")
+
+
+def test_a_layout_that_is_given_is_not_doubted():
+    params = {"up": {"kernel": jnp.ones((4, 4, 3, 3))}}
+    with pytest.raises(ValueError, match=r"looks like \(out, in.*declare\(…, layout=…\)"):
+        jaxinit.declare(params, ["up"])
+    network = jaxinit.declare(params, ["up"], layout="HWIO")
+    assert network["up"].shape == (4, 4, 3, 3)
+    made = jaxinit.gabor()(jax.random.key(0), params, network=network)
+    assert np.ptp(made["up"]["kernel"]) > 0
 
 
 def test_a_network_of_another_tree_is_refused(network):

@@ -139,6 +139,26 @@ class OneStep(linen.Module):
         return linen.relu(linen.Conv(4, (3, 3), name="second")(y) + x), None
 
 
+def test_a_scan_of_no_steps_hides_nothing():
+    params = {"a": jnp.zeros((3, 3, 3, 4)), "b": jnp.zeros((3, 3, 4, 4))}
+    convolve = functools.partial(
+        jax.lax.conv_general_dilated,
+        window_strides=(1, 1),
+        padding="SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+    def apply(params, x):
+        x, sums = jax.lax.scan(
+            lambda carry, weight: (carry * weight, carry.sum()),
+            convolve(x, params["a"]),
+            jnp.zeros(0),
+        )
+        return convolve(x, params["b"]).sum() + sums.sum()
+
+    assert jaxinit.trace(apply, params, IMAGES).names == ("a", "b")
+
+
 def test_layers_under_scan_are_each_their_own():
     module = Stack()
     params: Any = module.init(KEY, jnp.zeros(IMAGES.shape))["params"]

@@ -157,3 +157,13 @@ def test_changed_looks_into_jit(params):
     assert initializers.changed(jax.jit(init), params) == plain
     assert initializers.changed(initializers.chain(jax.jit(jax.jit(init))), params) == plain
     assert initializers.changed(jax.jit(initializers.unchanged()), params) == ()
+
+
+def test_only_what_an_initializer_replaces_is_changed_however_it_is_stored():
+    """Also where what is put back is turned, or one of a stack."""
+    turned = {"a": jnp.ones((8, 3, 7, 7)), "b": jnp.ones((8, 8, 3, 3))}
+    network = jaxinit.declare(turned, ["a", "b"], layout="OIHW")
+    init = initializers.only(initializers.gabor(layers=1))
+    assert initializers.changed(init, turned, network=network) == ("a",)
+    every = initializers.only(initializers.scaled(2.0))
+    assert initializers.changed(every, turned, network=network) == ("a", "b")

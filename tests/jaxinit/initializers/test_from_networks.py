@@ -1,11 +1,15 @@
 """Starts taken from trained networks."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
-from jaxinit import initializers
+import jaxinit
+from jaxinit import initializers, trees
 from tests.jaxinit.initializers.comparing import changed_layers, same
 
 
@@ -29,6 +33,30 @@ def test_whole_filters_are_those_of_the_sources_with_their_inputs(params):
     nearest = np.abs(drawn[:, None] - real[None]).max(axis=2)
     np.testing.assert_array_equal(nearest.min(axis=1), 0)
     assert len(set(nearest.argmin(axis=1))) > 3  # of 16, and not the first alone
+
+
+def test_keys_of_a_stream_stay_those_of_the_network():
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.conv1 = nnx.Conv(3, 4, (3, 3), rngs=rngs)
+            self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+        def __call__(self, x):
+            return self.dropout(self.conv1(x))
+
+    states: list[Any] = [nnx.state(Net(nnx.Rngs(seed, dropout=seed))) for seed in (0, 1)]
+    key = states[0]["dropout"]["rngs"]["key"].get_value()
+    assert trees.is_key(key)
+    graph = nnx.graphdef(Net(nnx.Rngs(0, dropout=0)))
+    network = jaxinit.trace(lambda s, x: nnx.merge(graph, s)(x), states[0], np.ones((1, 8, 8, 3)))
+    for init in (initializers.pretrained(states[1]), initializers.weight_selection(states[1])):
+        made = init(jax.random.key(0), states[0], network=network)
+        kernels = [own["conv1"]["kernel"].get_value() for own in (made, states[1])]
+        np.testing.assert_array_equal(*kernels)
+        assert made["dropout"]["rngs"]["key"].get_value() == key
+    every = initializers.only(initializers.scaled(2.0), paths="*")
+    made = every(jax.random.key(0), states[0], network=network)
+    assert made["dropout"]["rngs"]["key"].get_value() == key
 
 
 def test_bad_input_gets_a_sentence(params):

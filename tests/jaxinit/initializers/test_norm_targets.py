@@ -115,7 +115,7 @@ def test_a_norm_amounts_to_a_learning_rate(step):
 
 
 def test_a_step_that_cannot_be_is_refused():
-    for step in (0.0, -1.0, float("inf"), {"conv1": float("nan")}):
+    for step in (0.0, -1.0, jnp.float32(-4), float("inf"), {"conv1": float("nan")}):
         with pytest.raises(ValueError, match="must be above 0"):
             initializers.for_step_size(step)
 
@@ -153,9 +153,12 @@ def test_norms_may_be_traced_but_not_negative(params):
     assert norms(doubled(2.0))["conv1"] == pytest.approx(2 * np.sqrt(6), rel=1e-5)
     slower = jax.jit(lambda step: initializers.for_step_size(step, 1)(KEY, params))
     assert norms(slower(0.25))["conv1"] == pytest.approx(2 * np.sqrt(6), rel=1e-5)
-    for norm in (-1.0, float("nan"), {"conv1": float("inf")}):
+    for norm in (-1.0, jnp.float32(-1), float("nan"), {"conv1": float("inf")}):
         with pytest.raises(ValueError, match="must be 0 or more"):
             initializers.at_relative_norm(norm)
+    known = jnp.float32(2)  # within a program, too
+    made = jax.jit(lambda params: initializers.at_relative_norm(known, 1)(KEY, params))(params)
+    assert norms(made)["conv1"] == pytest.approx(2 * np.sqrt(6), rel=1e-5)
 
 
 @pytest.mark.parametrize("make", [initializers.at_relative_norm, initializers.for_step_size])
