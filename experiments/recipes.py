@@ -175,10 +175,10 @@ def ask(settings: Recipes, made_of: Ingredients) -> Question:
     variants = {recipe: _variant(recipe, settings, made_of) for recipe in recipes}
     shown, families = [random, *variants.values()], []
     if settings.best_of is not None:
-        tuning.check_apart(settings, settings.best_of, made_of.half)
+        tuning.check_apart(settings, settings.best_of, made_of.evaluated)
         randoms = [random, *(v for recipe, v in variants.items() if recipe.is_random)]
         folder = Path(settings.best_of)
-        bests = [tuning.best(of, folder, settings, made_of.half) for of in (randoms, shown)]
+        bests = [tuning.best(of, folder, settings, made_of.evaluated) for of in (randoms, shown)]
         shown = list({variant.name: variant for variant in (random, *bests)}.values())
         families = tuning.tuned(shown, bests[0])
     elif settings.against:

@@ -64,10 +64,10 @@ def ask(settings: Sweep, made_of: Ingredients) -> Question:
     random = starts.random()
     groups = {start.name: _group(start, settings, made_of) for start in _starts(settings, made_of)}
     if settings.best_of is not None:
-        tuning.check_apart(settings, settings.best_of, made_of.half)
+        tuning.check_apart(settings, settings.best_of, made_of.evaluated)
         check("random" in groups, "--best-of compares with random: leave it in --starts")
         folder = Path(settings.best_of)
-        bests = [tuning.best(of, folder, settings, made_of.half) for of in groups.values()]
+        bests = [tuning.best(of, folder, settings, made_of.evaluated) for of in groups.values()]
         variants = {variant.name: variant for variant in (random, *bests)}
         shown = Figure("tuned", "What was best of each start", tuple(variants))
         chosen = bests[list(groups).index("random")]

@@ -69,18 +69,25 @@ def summarize(records: Iterable[RunRecord], metric: str = "val_acc_top1") -> dic
             std=values.std(axis=0, ddof=1) if n > 1 else nan,
             low=values.min(axis=0) if n else nan,
             high=values.max(axis=0) if n else nan,
-            margin=_margin(values, [r.task for r in whole]),
+            margin=_margin(values, [r.task for r in whole], len({r.task for r in runs})),
         )
     return summaries
 
 
 def _margin(
-    values: Float[np.ndarray, "n epochs"], tasks: Sequence[str]
+    values: Float[np.ndarray, "n epochs"], tasks: Sequence[str], asked: int
 ) -> Float[np.ndarray, " epochs"]:
-    """Half the 95 % interval by Student's t of means over tasks, or of the runs of a lone task."""
-    of_task = [[own == task for own in tasks] for task in dict.fromkeys(tasks)]
-    if len(of_task) > 1:  # runs of one task are not independent
-        values = np.array([values[own].mean(axis=0) for own in of_task])
+    """Half the 95 % interval by Student's t of means over tasks, or of the runs of a lone task.
+
+    Args:
+        values: Of each finished run.
+        tasks: Of each.
+        asked: How many tasks there are, with those of which no run finished.
+    """
+    if asked > 1:  # runs of one task are not independent
+        of_task = [[own == task for own in tasks] for task in dict.fromkeys(tasks)]
+        means = [values[own].mean(axis=0) for own in of_task]
+        values = np.array(means).reshape(len(means), values.shape[1])
     n = len(values)
     if n < FEWEST:
         return np.full(values.shape[1], np.nan)

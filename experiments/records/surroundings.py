@@ -68,7 +68,7 @@ def cores() -> int:
 
 @functools.cache
 def processor() -> str | None:
-    """What the processor calls itself, on Linux and macOS; None elsewhere."""
+    """What the processor calls itself, on macOS and on Linux with x86; None elsewhere."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         if sys.platform == "darwin":
             command = ["sysctl", "-n", "machdep.cpu.brand_string"]

@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -160,8 +160,7 @@ class Runner:
         alike: dict[tuple[Any, ...], list[Chain]] = {}
         for chain in chains:
             alike.setdefault((*self._kind(chain), chain.done), []).append(chain)
-        beginning = [chain.runs[0].variant for chain in chains if not chain.done]
-        self._make_initializers(dict.fromkeys(beginning))
+        self._make_initializers([chain.runs[0] for chain in chains if not chain.done])
         # Of models that were trained just now, too.
         self._recorded.check_alike(self._records, is_waiting=True)
         progress = self._progress or Progress(
@@ -207,17 +206,21 @@ class Runner:
         assert found is not None
         return found[1]
 
-    def _make_initializers(self, variants: Iterable[str]) -> None:
-        """Makes what starts the networks of some variants, and compiles it."""
+    def _make_initializers(self, beginning: Sequence[Run]) -> None:
+        """Makes what starts the networks of some runs, and compiles it."""
         size = self.dataset.train_images.shape[1:]
+        counts: dict[str, set[int]] = {}
+        for run in beginning:
+            own = counts.setdefault(run.variant, set())
+            own.add(self._count(run.variant, self.tasks[run.pair]))
         lowered = []
-        for variant in variants:
+        for variant, of_images in counts.items():
             network = networks.make_network(self._classes, self._training(variant))
             known = networks.trace(network, size)
             start = functools.partial(_started, self.variants[variant].make(), known)
             self._initializers[variant] = programs.jit_once(start)
             key, variables = networks.shapes(network, size)
-            for count in {self._count(variant, task) for task in self.tasks.values()}:
+            for count in of_images:
                 images = jax.ShapeDtypeStruct((count, *size), jnp.float32) if count else None
                 lowered.append(self._initializers[variant].lower(key, variables["params"], images))
         compilation.compile_all(lowered)

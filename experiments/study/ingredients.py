@@ -7,9 +7,7 @@ from pathlib import Path
 
 from experiments.cli.options import check
 from experiments.cli.progress import Progress
-from experiments.data import sets
 from experiments.data.sets import Dataset
-from experiments.runs import protocol
 from experiments.runs.evaluation import Evaluation
 from experiments.runs.sources import SourceModels, Sources
 from experiments.runs.variants import Variant
@@ -53,10 +51,9 @@ class Ingredients:
             dataset, settings, sources, overwrite=overwrite, progress=progress
         )
         self._network = networks.make_network(1, settings)
-        self._evaluated = dataset if evaluated is None else evaluated
-        self._size = self._evaluated.train_images.shape[1:]
+        self.evaluated = dataset if evaluated is None else evaluated
+        self._size = self.evaluated.train_images.shape[1:]
         self._clustering = clustering
-        self.half = protocol.sources_half(sets.superclass_count(self._evaluated))
         sources_network = networks.trace(self._network, dataset.train_images.shape[1:])
         self._banks = BankCache(self._sources, sources_network, clustering, overwrite=overwrite)
         self.bank, self.sources = self._banks.bank, self._banks.sources
@@ -75,7 +72,7 @@ class Ingredients:
         Raises:
             UserError: It is, and that was not asked for.
         """
-        self._sources.check_apart(self._evaluated, evaluation)
+        self._sources.check_apart(self.evaluated, evaluation)
 
     @property
     def folder(self) -> Path:

@@ -9,7 +9,10 @@ from typing import Any
 from experiments.cli.errors import UserError
 from experiments.cli.options import check
 from experiments.data import kinds, sets
+from experiments.data.sets import Dataset
 from experiments.records import averages, store, summaries
+from experiments.records.run_record import RunRecord
+from experiments.runs import protocol
 from experiments.runs.protocol import PresetPairs
 from experiments.runs.variants import Variant
 from experiments.study.presets import Experiment
@@ -38,18 +41,18 @@ def on_tuning_pairs(
     return moved if training is None else {**moved, "training": training}
 
 
-def check_apart(settings: Experiment, best_of: str, half: int) -> None:
+def check_apart(settings: Experiment, best_of: str, evaluated: Dataset) -> None:
     """Makes sure that what is chosen in a folder runs on other tasks, and into another folder.
 
     Args:
         settings: What is to run.
         best_of: The folder.
-        half: Superclasses of the data set compared on, from 0, that tuning may see.
+        evaluated: The data set that is compared on.
 
     Raises:
         UserError: It does not.
     """
-    evaluation = settings.evaluation
+    evaluation, half = settings.evaluation, _half(evaluated)
     check(
         evaluation.whole or min(min(pair) for pair in evaluation.pairs) >= half,
         f"--best-of {best_of} was chosen on superclasses 0 to {half - 1}: give --pairs of others",
@@ -60,7 +63,14 @@ def check_apart(settings: Experiment, best_of: str, half: int) -> None:
     )
 
 
-def best(variants: Sequence[Variant], folder: Path, settings: Experiment, half: int) -> Variant:
+def _half(evaluated: Dataset) -> int:
+    """Superclasses, from 0, that tuning may see."""
+    return protocol.sources_half(sets.superclass_count(evaluated))
+
+
+def best(
+    variants: Sequence[Variant], folder: Path, settings: Experiment, evaluated: Dataset
+) -> Variant:
     """Chooses the variant that was highest on average in the summary of a folder.
 
     One of which a run stopped, or is missing where another has it, is never chosen. Runs are judged
@@ -71,7 +81,7 @@ def best(variants: Sequence[Variant], folder: Path, settings: Experiment, half: 
         variants: Those to choose from.
         folder: Where they have run.
         settings: How the chosen will be trained, and on what.
-        half: Superclasses of the data set compared on, from 0, that tuning may see.
+        evaluated: The data set that is compared on.
 
     Raises:
         UserError: The folder has no summary, no variant that finished all, runs that started or
@@ -79,24 +89,7 @@ def best(variants: Sequence[Variant], folder: Path, settings: Experiment, half: 
     """
     runs = summaries.read(folder).runs
     records = [averages.first_epochs(record, settings.training.epochs) for record in runs]
-    for task in sorted({record.task for record in records}):
-        found = re.fullmatch(r"pair-(\d+)-(\d+)", task)
-        if found is None or max(map(int, found.groups())) >= half:
-            raise UserError(
-                f"--best-of {folder} ran on {task}, which tuning must not see: give a run on pairs "
-                f"of superclasses 0 to {half - 1}"
-            )
-    seen = {str(r.settings.get("data_set")) for r in records}
-    data_set = sets.recorded_name(settings.data)
-    if settings.evaluation.whole:
-        check(
-            kinds.original(data_set) not in map(kinds.original, seen),
-            f"all classes of {data_set} hold those that --best-of {folder} was tuned on: give "
-            "--pairs, or another --dataset",
-        )
-    else:
-        ran_on = ", ".join(sorted(seen))
-        check(seen == {data_set}, f"--best-of {folder} ran on {ran_on}, not on {data_set}")
+    _check_tasks(records, folder, settings, evaluated)
     for variant in variants:
         wrong = _what_differs(
             variant, settings, [r.settings for r in records if r.variant == variant.name]
@@ -114,6 +107,37 @@ def best(variants: Sequence[Variant], folder: Path, settings: Experiment, half: 
             "their end: try others"
         )
     return max(whole, key=lambda v: sum(finals[v.name].values()))
+
+
+def _check_tasks(
+    records: Sequence[RunRecord], folder: Path, settings: Experiment, evaluated: Dataset
+) -> None:
+    """Makes sure that runs that were chosen by saw no class that is compared on."""
+    seen = {str(r.settings.get("data_set")) for r in records}
+    data_set = sets.recorded_name(settings.data)
+    if settings.evaluation.whole:
+        check(
+            kinds.original(data_set) not in map(kinds.original, seen),
+            f"all classes of {data_set} hold those that --best-of {folder} was tuned on: give "
+            "--pairs, or another --dataset",
+        )
+        return
+    half = _half(evaluated)
+    for task in sorted({record.task for record in records}):
+        found = re.fullmatch(r"pair-(\d+)-(\d+)", task)
+        if found is None or max(map(int, found.groups())) >= half:
+            raise UserError(
+                f"--best-of {folder} ran on {task}, which tuning must not see: give a run on pairs "
+                f"of superclasses 0 to {half - 1}"
+            )
+    ran_on = ", ".join(sorted(seen))
+    check(seen == {data_set}, f"--best-of {folder} ran on {ran_on}, not on {data_set}")
+    groups = evaluated.recorded.get("groups")
+    check(
+        all(r.settings.get("groups") == groups for r in records),
+        f"--best-of {folder} ran on other groups of classes, which may share some with those "
+        "compared on: give the same --group-classes and --group-seed as there",
+    )
 
 
 def _what_differs(

@@ -262,6 +262,8 @@ def changed(
 ) -> tuple[str, ...]:
     """Tells which leaves an initialiser replaces, without drawing any.
 
+    A leaf that is computed anew counts, even where the same numbers come out.
+
     Args:
         initializer: Any.
         params: The tree that it would be given; shapes suffice.

@@ -38,15 +38,18 @@ def pretrained(source: Params, layers: Layers = None) -> ParamsInitializer:
         with_paths, structure = jax.tree_util.tree_flatten_with_path(params)
         given = trees.leaves(source)
         paths = [trees.plain_path(path) for path, _ in with_paths]
-        if set(paths) != set(given):
-            odd = sorted("/".join(map(str, p)) for p in set(paths) ^ set(given))
+        own = zip(paths, (leaf for _, leaf in with_paths), strict=True)
+        needed = {path for path, leaf in own if not trees.is_key(leaf)}
+        there = {path for path, leaf in given.items() if not trees.is_key(leaf)}
+        if needed != there:
+            odd = sorted("/".join(map(str, p)) for p in needed ^ there)
             raise ValueError(
                 f"the pretrained parameters are of another network: {odd[0]} is in one of the "
                 "trees alone; load a checkpoint of the same architecture"
             )
         head = _head_module(params, network)
         taken = [
-            _take(path, leaf, given[path], head)
+            _take(path, leaf, given[path], head) if path in needed else leaf
             for path, (_, leaf) in zip(paths, with_paths, strict=True)
         ]
         return jax.tree_util.tree_unflatten(structure, taken)
@@ -66,7 +69,7 @@ def _head_module(params: Params, network: Network | None) -> Path | None:
 
 
 def _take(path: Path, target: Any, value: Any, head: Path | None) -> Any:
-    if not trees.is_array(target) or trees.is_key(target):
+    if not hasattr(target, "shape"):
         return target
     if tuple(target.shape) == tuple(value.shape):
         return kernels.like(jnp.asarray(value), target)

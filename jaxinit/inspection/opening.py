@@ -135,7 +135,8 @@ def _of_arrays(
         raise ValueError(
             f"{path} holds no kernels: none of its arrays has four axes and floating point numbers"
         )
-    layout = layout or ("HWIO" if all(map(_CHANNELS_LAST.fullmatch, found)) else "OIHW")
+    if layout is None and not all(map(_CHANNELS_LAST.fullmatch, found)):
+        layout = "OIHW"
     short = [_KERNEL_ENDING.sub("", name) for name in found]
     if len(set(short)) == len(short):
         found = dict(zip(short, found.values(), strict=True))

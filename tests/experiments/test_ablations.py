@@ -11,6 +11,7 @@ from experiments.runs.variants import Variant
 from experiments.study.ingredients import Ingredients
 from jaxinit import initializers, layers
 from tests import small
+from tests.experiments.small import make_dataset
 
 LAST = "layer2_0/conv2"
 
@@ -20,7 +21,7 @@ class NoModels(Ingredients):
 
     def __init__(self):
         self.params = small.few_layers()
-        self.half = 10
+        self.evaluated = make_dataset(1, 1, superclasses=20)
         self.network = layers.of(self.params, None)
         self.live = {LAST: (slice(1, 2), slice(1, 2))}
 

@@ -99,6 +99,7 @@ def test_what_cannot_be_chosen_from_gets_a_sentence(folder, tmp_path):
         "a random that started otherwise": {**conditions(start), "initializer": {"kind": "other"}},
         "a random that was trained otherwise": conditions(start, learning_rate=1.0),
         "ran on cifar100, not on procedural": {**conditions(start), "data_set": "cifar100"},
+        "ran on other groups of classes": {**conditions(start), "groups": {"seed": 1}},
     }.items():
         other = tmp_path / words
         summaries.write_summary([run("random", [1.0] * 3, settings=settings)], other)

@@ -69,6 +69,9 @@ def test_two_tasks_have_no_interval_however_many_runs_they_have():
     figure = curves(runs(["random", "k3"], seeds=3), {"random": "random", "k3": "3 clusters"})
     bands = [c for c in figure.axes[0].collections if isinstance(c, PolyCollection)]
     assert not any(np.size(path.vertices) for band in bands for path in band.get_paths())
+    # Nor does one task have it whose other tasks were stopped.
+    records = runs(["k3"], seeds=3, stopped=[("k3", TASKS[1], seed) for seed in range(3)])
+    assert np.isnan(averages.summarize(records)["k3"].margin).all()
 
 
 def test_stopped_runs_and_unequal_numbers_are_said():

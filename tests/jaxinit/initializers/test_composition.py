@@ -160,10 +160,22 @@ def test_changed_looks_into_jit(params):
 
 
 def test_only_what_an_initializer_replaces_is_changed_however_it_is_stored():
-    """Also where what is put back is turned, or one of a stack."""
+    """Also where it would be turned to be put back, or a part of a stack."""
     turned = {"a": jnp.ones((8, 3, 7, 7)), "b": jnp.ones((8, 8, 3, 3))}
     network = jaxinit.declare(turned, ["a", "b"], layout="OIHW")
     init = initializers.only(initializers.gabor(layers=1))
     assert initializers.changed(init, turned, network=network) == ("a",)
     every = initializers.only(initializers.scaled(2.0))
     assert initializers.changed(every, turned, network=network) == ("a", "b")
+    stack = {"first": jnp.ones((7, 7, 3, 8)), "stack": jnp.ones((2, 3, 3, 8, 8))}
+
+    def apply(params, x):
+        for kernel in (params["first"], *params["stack"]):
+            x = jax.lax.conv_general_dilated(
+                x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+        return x
+
+    network = jaxinit.trace(apply, stack, jnp.ones((1, 8, 8, 3)))
+    assert len(network.names) == 3
+    assert initializers.changed(init, stack, network=network) == ("first",)

@@ -54,6 +54,10 @@ def test_keys_of_a_stream_stay_those_of_the_network():
         kernels = [own["conv1"]["kernel"].get_value() for own in (made, states[1])]
         np.testing.assert_array_equal(*kernels)
         assert made["dropout"]["rngs"]["key"].get_value() == key
+    rngs = {"count": states[1]["dropout"]["rngs"]["count"]}  # and no key
+    without = {"conv1": states[1]["conv1"], "dropout": {"rngs": rngs}}
+    made = initializers.pretrained(without)(jax.random.key(0), states[0], network=network)
+    assert made["dropout"]["rngs"]["key"].get_value() == key
     every = initializers.only(initializers.scaled(2.0), paths="*")
     made = every(jax.random.key(0), states[0], network=network)
     assert made["dropout"]["rngs"]["key"].get_value() == key
