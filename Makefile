@@ -70,6 +70,7 @@ endef
 
 bench: $(BENCH)
 	$(BIN)/python -m benchmarks.convolution
+	$(BIN)/python -m benchmarks.convolution --size 64
 	$(BIN)/python -m benchmarks.training_step
 	$(BIN)/python -m benchmarks.training_step --size 64
 	$(BIN)/python -m benchmarks.training_step --against flax

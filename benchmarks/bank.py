@@ -5,7 +5,6 @@ The models are random ones or, where a folder of checkpoints is given, those tha
 """
 
 import argparse
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 
 from experiments.cli import errors
 from experiments.cli.errors import UserError
+from experiments.records import surroundings
 from experiments.runs import source_checkpoints
 from jaxinit import banks
 from jaxinit.models import resnet
@@ -40,8 +40,8 @@ def main() -> None:
         f"seconds: {np.median(times[1:]):.2f} (fits {min(times[1:]):.2f} to {max(times[1:]):.2f}; "
         f"the first, with compilation, {times[0]:.2f}); {layers} layers of "
         f"{options.models} models, {options.distance}, k={options.clusters}, "
-        f"{options.restarts} restarts, {jax.devices()[0].device_kind}, {os.cpu_count()} cores, "
-        f"jax {jax.__version__}"
+        f"{options.restarts} restarts, {jax.devices()[0].device_kind}, "
+        f"{surroundings.cores()} cores, jax {jax.__version__}"
     )
 
 

@@ -6,7 +6,6 @@ that they agree to rounding. On a CPU most of the ratio is XLA's backward pass.
 
 import argparse
 import functools
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import turns
+from experiments.records import surroundings
 from jaxinit.models import convolution, resnet
 
 TOLERANCE = 1e-5  # of the largest value, on 32×32 images
@@ -53,7 +53,7 @@ def main() -> None:
     print(
         f"ratio: {total_ours / total_lax:.2f} (matmul {total_ours:.0f} ms, lax {total_lax:.0f} ms "
         f"forward and back, all convolutions of ResNet-18; batch {options.batch}, "
-        f"{options.size}×{options.size}, {os.cpu_count()} cores, jax {jax.__version__}, "
+        f"{options.size}×{options.size}, {surroundings.cores()} cores, jax {jax.__version__}, "
         f"median of {options.repeats})"
     )
 

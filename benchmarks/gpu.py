@@ -148,6 +148,8 @@ def summary(
     lines = [{**line, "part": part["part"]} for part in done for line in part["lines"]]
     rows = [line for line in lines if "name" in line]
     rows += list(_ratios(rows, sizes))  # whole before it is added, as they are looked for in it
+    machine = {line["fact"]: line["text"] for line in lines if "fact" in line}
+    unjudged = "toy sizes" if small else "a CPU" if machine.get("platform") == "cpu" else None
     statuses = {part["part"]: part["status"] for part in done}
     for part, name, most in gpu_plan.limits(sizes):
         if part not in asked:
@@ -160,13 +162,13 @@ def summary(
         row["limit"] = most
         if "value" in row:
             passed = "pass" if row["value"] <= most else "fail"
-            row["verdict"] = "not judged: toy sizes" if small else passed
+            row["verdict"] = f"not judged: {unjudged}" if unjudged else passed
     for row in rows:
         if "value" not in row:
             row["verdict"] = f"not run: {row.pop('reason')}"
     return {
         "small": small,
-        "machine": {line["fact"]: line["text"] for line in lines if "fact" in line},
+        "machine": machine,
         "parts": [{key: part[key] for key in ("part", "status", "seconds")} for part in done],
         "numbers": rows,
     }

@@ -41,7 +41,12 @@ def agreement(sizes: Sizes, report: Any) -> None:
         report.number(_INERTIAS, [float(np.max(np.abs(inertias / theirs - 1)))], "")
         update, their_update = both(lambda: _update(sizes))
         report.number(_UPDATE, [_distance(update, their_update)], "")
-        report.number(_STARTS, [max(_initialisers(both, report))], "")
+        differences = list(_initialisers(both, report))
+        known = [own for own in differences if own is not None]
+        if len(known) == len(differences):
+            report.number(_STARTS, [max(known)], "")
+        else:
+            report.missing(_STARTS, "an initialiser failed")
     usual = _on(device, lambda: _update(sizes))
     report.number("a step's update as JAX has it (TF32 on a GPU)", [_distance(usual, update)], "")
 
@@ -113,8 +118,11 @@ def _bank(sizes: Sizes) -> Any:
 
 def _initialisers(
     both: Callable[[Callable[[], Any]], tuple[Any, Any]], report: Any
-) -> Iterator[float]:
-    """The largest difference of each initialiser that needs nothing, relative to its values."""
+) -> Iterator[float | None]:
+    """The largest difference of each initialiser that needs nothing, relative to its values.
+
+    None of one that fails.
+    """
     for name in catalogue.names("nothing"):
         start = jaxinit.start(name)
 
@@ -125,6 +133,7 @@ def _initialisers(
             ours, theirs = (jax.tree.leaves(tree) for tree in both(fill))
         except Exception as error:  # one must not cost the others
             report.missing(f"device and CPU, {name}", str(error).splitlines()[0][:200])
+            yield None
             continue
         largest = max(float(np.max(np.abs(b))) for b in theirs)
         difference = max(float(np.max(np.abs(a - b))) for a, b in zip(ours, theirs, strict=True))

@@ -9,7 +9,6 @@ products of a centre's coordinate and a point's.
 
 import argparse
 import itertools
-import os
 import statistics
 import warnings
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import turns
+from experiments.records import surroundings
 from jaxinit import kmeans
 
 SHORT, LONG = 2, 22
@@ -45,7 +45,7 @@ def main() -> None:
     print(
         f"ratio: {ratio}; per iteration: jaxinit {ours:.1f} ms, scikit-learn {theirs:.1f} ms; "
         f"{options.points} points, d={options.dimensions}, k={options.clusters}, "
-        f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, jax {jax.__version__}, "
+        f"{jax.devices()[0].device_kind}, {surroundings.cores()} cores, jax {jax.__version__}, "
         f"median of {options.repeats})"
     )
 

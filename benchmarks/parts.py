@@ -5,7 +5,7 @@ What a part must compute and move is the compiler's own count of operations and 
 """
 
 import argparse
-import os
+import functools
 import statistics
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -16,7 +16,8 @@ import numpy as np
 import optax
 
 from benchmarks import training_step, turns
-from experiments.training import augmentation, networks
+from experiments.records import surroundings
+from experiments.training import augmentation, dead_taps, networks
 from experiments.training.epoch import Epoch, State, batch_metrics, init_state
 from experiments.training.hyperparameters import Training
 
@@ -34,7 +35,7 @@ def main() -> None:
     options = parser.parse_args()
     arithmetic, memory = peaks(options.precision)
     print(
-        f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, jax {jax.__version__}: "
+        f"{jax.devices()[0].device_kind}, {surroundings.cores()} cores, jax {jax.__version__}: "
         f"{arithmetic / _GIGA:.0f} GFLOP/s in products of {options.precision}, "
         f"{memory / _GIGA:.1f} GB/s of memory"
     )
@@ -121,14 +122,21 @@ def parts(
     keys = jax.random.split(jax.random.key(0), runs)
     one_image = jnp.zeros((1, size, size, 3))
     init = jax.jit(jax.vmap(lambda key: network.init(key, one_image, train=False)))
-    state = jax.jit(jax.vmap(lambda v: init_state(v, settings)))(init(keys))
+    before = jax.jit(jax.vmap(lambda v: init_state(v, settings)))(init(keys))
+    # As an epoch does, whose steps know nothing of the taps that meet no data.
+    known = networks.trace(network, shape[2:])
+    state, _ = jax.jit(jax.vmap(lambda own: epoch.begin(own, shape[2:])))(before)
 
-    def forward(state: State, images: Any, labels: Any) -> Any:
-        return epoch.loss(state.params, state.batch_stats, images, labels)
+    def loss(params: Any, state: State, whole: Any, images: Any, labels: Any) -> Any:
+        expand = functools.partial(dead_taps.pad, network=known, whole=whole)
+        return epoch.loss(params, state.batch_stats, images, labels, expand)
 
-    def backward(state: State, images: Any, labels: Any) -> Any:
-        gradient = jax.grad(epoch.loss, has_aux=True)
-        return gradient(state.params, state.batch_stats, images, labels)
+    def forward(state: State, whole: Any, images: Any, labels: Any) -> Any:
+        return loss(state.params, state, whole, images, labels)
+
+    def backward(state: State, whole: Any, images: Any, labels: Any) -> Any:
+        gradient = jax.grad(loss, has_aux=True)
+        return gradient(state.params, state, whole, images, labels)
 
     def update(state: State, grads: Any) -> Any:
         updates, slots = epoch.optimizer.update(grads, state.optimizer, state.params)
@@ -141,11 +149,11 @@ def parts(
 
     listed = {
         "augmentation": (augmentation.augment, (keys, images)),
-        "forward": (forward, (state, images, labels)),
-        "forward and back": (backward, (state, images, labels)),
+        "forward": (forward, (state, before.params, images, labels)),
+        "forward and back": (backward, (state, before.params, images, labels)),
         "update": (update, (state, state.params)),
-        "whole step": (epoch.step, (state, keys, images, labels)),
-        "testing": (evaluate, (state, images, labels)),
+        "whole step": (epoch.step, (state, keys, images, labels, before.params)),
+        "testing": (evaluate, (before, images, labels)),
     }
     if runs == 1:
         alone = {

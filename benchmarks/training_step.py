@@ -6,7 +6,6 @@ momentum and weight decay; none augments. Ours is the epoch of `experiments.trai
 """
 
 import argparse
-import os
 import statistics
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from benchmarks import plain_flax, turns
 from experiments.cli import errors
 from experiments.cli.errors import UserError
+from experiments.records import surroundings
 from experiments.training import networks
 from experiments.training.epoch import DeviceData, Epoch, Split, init_state
 from experiments.training.hyperparameters import Training
@@ -58,7 +58,7 @@ def compare(against: str, batch: int, size: int, steps: int, repeats: int) -> st
     name = f"PyTorch {version}, {name}," if version else name
     return (
         f"ratio: {ratio}; ours {our_time:.0f} ms, {name} {their_time:.0f} ms a step; batch "
-        f"{batch}, {size}×{size}, {os.cpu_count()} cores, jax {jax.__version__}, median of "
+        f"{batch}, {size}×{size}, {surroundings.cores()} cores, jax {jax.__version__}, median of "
         f"{repeats} rounds of {steps} steps)"
     )
 
@@ -69,7 +69,7 @@ def import_torch() -> Any:
         import torch
     except ImportError:
         raise UserError("PyTorch is not installed: say `make bench`, which installs it") from None
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(surroundings.cores())
     return torch
 
 

@@ -49,5 +49,10 @@ def test_keys_differ_between_seeds_pairs_and_purposes_and_are_the_same_again():
 
 def test_keys_are_fixed_for_good():
     """Recorded runs can be made again only as long as the streams stay what they are."""
-    key = protocol.run_keys(0, (10, 11)).network
-    assert np.asarray(jax.random.key_data(key)).tolist() == [4063819161, 2162812609]
+    keys = protocol.run_keys(0, (10, 11))
+    assert keys._fields == ("network", "initializer", "training")
+    assert [np.asarray(jax.random.key_data(key)).tolist() for key in keys] == [
+        [4063819161, 2162812609],
+        [3102213760, 2328231252],
+        [2262166237, 3697576286],
+    ]

@@ -24,9 +24,11 @@ def test_default_has_torchvisions_moments():
         assert abs(kernel.std() / expected - 1) < 5 / (2 * kernel.size) ** 0.5
     shortcut = np.asarray(made["layer2_0"]["shortcut_conv"]["kernel"])
     assert abs(shortcut.std() / (2 / 128) ** 0.5 - 1) < 0.05
-    for leaf in made["fc"].values():
-        assert np.abs(leaf).max() <= 512**-0.5
-        assert not np.array_equal(leaf, params["fc"]["bias"])
+    bound = 512**-0.5
+    weights, biases = (np.asarray(made["fc"][name]) for name in ("kernel", "bias"))
+    assert 0.99 * bound < np.abs(weights).max() <= bound
+    assert abs(weights.std() / (bound / 3**0.5) - 1) < 0.05
+    assert 0.5 * bound < np.abs(biases).max() <= bound  # of ten
     assert np.all(np.asarray(made["bn1"]["scale"]) == 1)
     assert np.all(np.asarray(made["bn1"]["bias"]) == 0)
 
