@@ -162,3 +162,39 @@ def test_what_initialisers_need_is_one_of_few():
     with pytest.raises(ValueError, match="needs='image' is not known: choose one of nothing"):
         catalogue.names("image")
     assert catalogue.get("colour_gabor").defaults["relative_norm"] == 12.0
+
+
+# What a key draws stays what it is (docs/stability.md): a weighted sum of each of two kernels.
+DRAWN = {
+    "torchvision": (-0.9659, -5.3457),
+    "gabor": (-1.0619, -2.6799),
+    "centred_gabor": (-5.9428, -4.6776),
+    "colour_gabor": (-1.0987, -28.4267),
+    "difference_of_gaussians": (0.1303, -0.7338),
+    "gaussian_derivatives": (-0.3881, -1.0637),
+    "natural_whitening": (-0.0452, -0.3267),
+    "smooth": (-1.4424, -2.9004),
+    "closed_form": (-1.6445, 0.5377),
+    "dct": (-2.2889, -3.6262),
+    "dirac": (-0.6477, 0.0449),
+    "impulse": (-3.548, 3.8487),
+}
+
+
+def weighed(kernel):
+    numbers = np.asarray(kernel, np.float64).ravel()
+    return numbers @ np.cos(np.arange(numbers.size))
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_what_a_key_draws_is_fixed(name):
+    first, second = ({"kernel": jnp.ones(shape)} for shape in ((7, 7, 3, 8), (3, 3, 8, 8)))
+    made = jaxinit.start(name)(jax.random.key(7), {"conv1": first, "layer1_0": {"conv1": second}})
+    kernels = (made["conv1"]["kernel"], made["layer1_0"]["conv1"]["kernel"])
+    assert tuple(map(weighed, kernels)) == pytest.approx(DRAWN[name], abs=1e-3)
+
+
+def test_what_a_key_draws_from_a_bank_is_fixed():
+    bank = jaxinit.banks.named("cifar100-resnet18")
+    drawn = jaxinit.banks.draw(jax.random.key(7), bank, "layer1_0/conv1", (3, 3, 8, 8), jnp.float32)
+    assert weighed(drawn) == pytest.approx(-0.5297, abs=1e-3)
