@@ -42,8 +42,7 @@ def at_relative_norm(
             not name, or by several patterns (when applied).
 
     Example:
-        >>> import jax.numpy as jnp
-        >>> import jaxinit
+        >>> import jax, jax.numpy as jnp, jaxinit
         >>> params = {"conv1": {"kernel": jnp.ones((7, 7, 3, 8))}}
         >>> init = jaxinit.chain(jaxinit.gabor(), at_relative_norm(3.0))
         >>> made = init(jax.random.key(0), params)["conv1"]["kernel"]
@@ -130,7 +129,7 @@ def for_step_size(
         ValueError: A step that is not above 0.
 
     Example:
-        >>> import jax.numpy as jnp
+        >>> import jax, jax.numpy as jnp
         >>> params = {"conv1": {"kernel": jnp.ones((3, 3, 2, 8))}}
         >>> made = for_step_size(4.0)(jax.random.key(0), params)["conv1"]["kernel"]
         >>> round(float(jnp.sum(made**2)), 3)  # half the norm, of 2 · 2 input channels
