@@ -25,7 +25,8 @@ def declare(params: Any, names: Sequence[str], *, layout: str | None = None) -> 
     Raises:
         ValueError: A name that no leaf has, or a leaf of another rank than the layout.
     """
-    is_given, layout = layout is not None, "HWIO" if layout is None else layout
+    is_given = layout is not None
+    layout = layout if is_given else "HWIO"
     checks.kind("layout", layout, str, "a text such as HWIO")
     checks.kind("names", names, list | tuple, "a list of names")
     spatial = [axis for axis, letter in enumerate(layout) if letter not in "IO"]

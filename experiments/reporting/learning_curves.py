@@ -81,12 +81,9 @@ def curves_figure(
         _finish_curves(axes, metric, longest, bands, len(drawn))
         labels = {v: _end_label(variants[v], v, summaries, theirs, digits) for v in drawn}
         _label_ends(axes, {v: ends[v] for v in drawn}, labels, colours)
-        of = "tasks" if len({run.task for run in shown}) > 1 else "runs"
-        note = _explain_curves(bands, of, authors_label if theirs else None)
+        note = _explain_curves(bands, shown, authors_label if theirs else None)
         if len(drawn) < there:
-            own = [variants[v] for v in drawn if v == baseline]
-            best = f"the {len(drawn) - len(own)} best of {there - len(own)} starts"
-            note += f" Drawn: {' and '.join([*own, best])}."
+            note += _explain_choice([variants[v] for v in drawn if v == baseline], drawn, there)
         style.footnote(figure, note)
         style.headings(figure, style.titled(title, shown), subtitle)
     return figure
@@ -178,7 +175,14 @@ def _spread_out(
     return moved
 
 
-def _explain_curves(bands: bool, of: str, authors_label: str | None) -> str:
+def _explain_choice(baseline: Sequence[str], drawn: Sequence[str], there: int) -> str:
+    """Says which lines are drawn of so many: the baseline, if it is there, and the best."""
+    best = f"the {len(drawn) - len(baseline)} best of {there - len(baseline)} starts"
+    return f" Drawn: {' and '.join([*baseline, best])}."
+
+
+def _explain_curves(bands: bool, shown: Sequence[RunRecord], authors_label: str | None) -> str:
+    of = "tasks" if len({run.task for run in shown}) > 1 else "runs"
     spread = "shaded" if bands else "bars at the right, of the last epoch"
     dashed = f" Dashed: {authors_label}." if authors_label else ""
     return (
