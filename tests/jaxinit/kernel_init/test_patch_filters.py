@@ -132,7 +132,7 @@ def test_filters_for_raw_images_are_the_centroids_times_the_whitening(images):
 
 @pytest.mark.parametrize("make", [patch_whitening, patch_kmeans])
 def test_norm_dtype_key_and_transformations(make, images):
-    init = make(images, relative_norm=3.0)
+    init = make(images, relative_norm=3.0, patches=1000)
     shape = (3, 3, 3, 8)
     keys = jax.random.split(KEY, 2)
     both = jax.jit(jax.vmap(lambda key: init(key, shape)))(keys)
