@@ -99,37 +99,48 @@ def only(
     def init(key: PRNGKey, params: Params, *, network: Network | None = None) -> Params:
         drawn = run(initializer, key, params, network)
         if paths is None:
-            known = network_layers.of(params, network)
-            given, new = trees.leaves(params), trees.leaves(drawn)
-            # What an initialiser has left alone would be new where it is turned to be put back.
-            chosen = [
-                layer
-                for layer in known.select(layers)
-                if layer.path is None or new.get(layer.path) is not given[layer.path]
-            ]
-            before = kernels.get_all(params, chosen)
-            return kernels.put(params, _drawn(drawn, chosen, before))
-        found = trees.leaves(params)
-        names = {path: "/".join(map(str, path)) for path in found}
-        meant = {path for path, name in names.items() if _matches(name, paths)}
-        if not meant:
-            like = "that the predicate holds for" if callable(paths) else f"like {paths!r}"
-            raise ValueError(f"no leaf has a path {like}: there are {', '.join(names.values())}")
-        new = trees.leaves(drawn)
-        with_paths, structure = jax.tree_util.tree_flatten_with_path(params)
-        taken = []
-        for keys, leaf in with_paths:
-            if (path := trees.plain_path(keys)) in meant and trees.is_array(leaf):
-                if path not in new or np.shape(new[path]) != tuple(leaf.shape):
-                    raise ValueError(
-                        f"the initialiser changes the shape of {names[path]}, or leaves it out: it "
-                        "must return a tree like the one that it is given"
-                    )
-                leaf = kernels.like(jnp.asarray(new[path]), leaf)
-            taken.append(leaf)
-        return jax.tree_util.tree_unflatten(structure, taken)
+            return _at_layers(params, drawn, network_layers.of(params, network).select(layers))
+        return _at_paths(params, drawn, paths)
 
     return init
+
+
+def _at_layers(params: Params, drawn: Params, layers: Sequence[Layer]) -> Params:
+    """The tree with the kernels of some layers from what an initialiser made of it."""
+    given, new = trees.leaves(params), trees.leaves(drawn)
+    # What an initialiser has left alone would be new where it is turned to be put back.
+    chosen = [
+        layer
+        for layer in layers
+        if layer.path is None or new.get(layer.path) is not given[layer.path]
+    ]
+    before = kernels.get_all(params, chosen)
+    return kernels.put(params, _drawn(drawn, chosen, before))
+
+
+def _at_paths(
+    params: Params, drawn: Params, paths: str | Sequence[str] | Callable[[str], bool]
+) -> Params:
+    """The tree with some leaves from what an initialiser made of it."""
+    found = trees.leaves(params)
+    names = {path: "/".join(map(str, path)) for path in found}
+    meant = {path for path, name in names.items() if _matches(name, paths)}
+    if not meant:
+        like = "that the predicate holds for" if callable(paths) else f"like {paths!r}"
+        raise ValueError(f"no leaf has a path {like}: there are {', '.join(names.values())}")
+    new = trees.leaves(drawn)
+    with_paths, structure = jax.tree_util.tree_flatten_with_path(params)
+    taken = []
+    for keys, leaf in with_paths:
+        if (path := trees.plain_path(keys)) in meant and trees.is_array(leaf):
+            if path not in new or np.shape(new[path]) != tuple(leaf.shape):
+                raise ValueError(
+                    f"the initialiser changes the shape of {names[path]}, or leaves it out: it "
+                    "must return a tree like the one that it is given"
+                )
+            leaf = kernels.like(jnp.asarray(new[path]), leaf)
+        taken.append(leaf)
+    return jax.tree_util.tree_unflatten(structure, taken)
 
 
 def _drawn(drawn: Params, chosen: Sequence[Layer], before: Sequence[Array]) -> dict[Layer, Array]:
