@@ -387,6 +387,9 @@ def _views(equation: Any) -> list[View] | None:
         return [(Part(tuple(params["start_indices"]), stops, tuple(strides)),)]
     if name == "split":
         return _split(before, [int(size) for size in params["sizes"]], params["axis"])
+    if name == "unstack":
+        parts = _split(before, [1] * before[params["axis"]], params["axis"])
+        return [(*part, Reshape(tuple(after))) for part in parts]
     if name == "dynamic_slice":
         literal = [isinstance(atom, jax.extend.core.Literal) for atom in equation.invars[1:]]
         return [_block(equation, before)] if all(literal) else None

@@ -227,7 +227,7 @@ def put(params: Any, kernels: Mapping[Any, Array]) -> Any:
         leaf = _leaf(found | changed, layer)
         checks.array("a new kernel", kernel, None, jnp.number)
         check_floating(leaf, layer.path)
-        changed[layer.path] = _put(leaf, layer.view, kernel.astype(_dtype(leaf)))
+        changed[layer.path] = _put(leaf, layer.view, kernel.astype(dtype_of(leaf)))
     new = [like(changed[path], leaf) if path in changed else leaf for path, leaf in found.items()]
     return jax.tree_util.tree_unflatten(structure, new)
 
@@ -301,15 +301,16 @@ def gathered(array: Any) -> Any:
     return jax.sharding.reshard(array, jax.sharding.PartitionSpec(*(None,) * array.ndim))
 
 
-def _dtype(leaf: Any) -> Any:
-    return jax.dtypes.canonicalize_dtype(leaf.dtype)  # without 64 bits NumPy's are halved
+def dtype_of(leaf: Any) -> Any:
+    """The dtype that JAX gives a leaf: without 64 bits NumPy's are halved."""
+    return jax.dtypes.canonicalize_dtype(leaf.dtype, allow_extended_dtype=True)  # keys stay
 
 
 def like(value: Array, leaf: Any) -> Array:
     """Gives an array the dtype and sharding of the leaf that it replaces; keys have their own."""
     if is_key(leaf):
         return value
-    value = value.astype(_dtype(leaf))
+    value = value.astype(dtype_of(leaf))
     if (sharding := explicit(leaf)) is not None:
         return jax.sharding.reshard(value, sharding)
     concrete = not isinstance(value, Tracer) and not isinstance(leaf, Tracer)

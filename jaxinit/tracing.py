@@ -114,7 +114,7 @@ def follow(seen: Program) -> tuple[Network, list[Call]]:
 def _described(leaf: Any) -> jax.ShapeDtypeStruct:
     # Of a mesh whose axes are part of types the layout is part of the program, too.
     sharding = kernels.explicit(leaf)
-    return jax.ShapeDtypeStruct(tuple(leaf.shape), leaf.dtype, sharding=sharding)
+    return jax.ShapeDtypeStruct(tuple(leaf.shape), kernels.dtype_of(leaf), sharding=sharding)
 
 
 def _named(walk: following.Walk, calls: Sequence[Call], paths: Sequence[Path]) -> Network:

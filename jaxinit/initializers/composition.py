@@ -301,7 +301,7 @@ def changed(
         return [new[number] for number in arrays]
 
     shapes = [
-        jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+        jax.ShapeDtypeStruct(leaf.shape, kernels.dtype_of(leaf))
         for leaf in (with_paths[number][1] for number in arrays)
     ]
     passed = following.passed_on(jax.make_jaxpr(replaced)(jax.random.key(0), shapes).jaxpr)

@@ -11,7 +11,7 @@ import pytest
 from flax import linen, nnx
 
 import jaxinit
-from jaxinit import kernels
+from jaxinit import initializers, kernels
 from jaxinit.models import resnet
 
 IMAGES = jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.float32)
@@ -647,6 +647,32 @@ def test_parts_of_a_kernel_and_all_of_it_do_not_make_two_layers():
     made = jaxinit.gabor(["w[1]"])(KEY, params, network=network)["w"]
     np.testing.assert_array_equal(made[..., :3], 1)
     assert not (made[..., 3:] == 1).all()
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+@pytest.mark.parametrize(
+    "take", [jnp.unstack, lambda stack, axis: list(jnp.moveaxis(stack, axis, 0))]
+)
+def test_kernels_of_a_stack_that_is_taken_apart(axis, take):
+    """Some versions of JAX have one equation for that, others a slice for each."""
+    stack = np.random.default_rng(0).standard_normal((2, 3, 3, 3, 3))
+    params = {"first": np.ones((3, 3, 3, 3)), "stack": np.moveaxis(stack, 0, axis)}
+
+    def apply(params, x):
+        for kernel in (params["first"], *take(params["stack"], axis=axis)):
+            x = conv(x, kernel)
+        return x
+
+    # Leaves and input as NumPy has them by default, of 64 bits.
+    network = jaxinit.trace(apply, params, np.ones(IMAGES.shape))
+    assert [layer.name.partition("[")[0] for layer in network.layers] == ["first", "stack", "stack"]
+    for layer, kernel in zip(network.layers[1:], stack, strict=True):
+        np.testing.assert_array_equal(kernels.get(params, layer), kernel.astype(np.float32))
+    init = initializers.only(initializers.scaled(2.0), layers=slice(2, None))
+    assert initializers.changed(init, params, network=network) == ("stack",)
+    made = init(KEY, params, network=network)["stack"]
+    first, second = np.moveaxis(made / params["stack"], axis, 0)
+    np.testing.assert_allclose([first.mean(), second.mean()], [1, 2], rtol=1e-6)
 
 
 def test_casts_that_lose_the_numbers_and_other_orders_of_reshaping():
