@@ -117,6 +117,7 @@ _SETTLING = {"seeds": (1, 2, 3, 4), "seeds-better": (1, 2, 3, 4)}
 _FIRST_LAYER_STUDIES = {
     "ResNet-18, CIFAR-100": ("resnet18-cifar100", "resnet18-cifar100-sourceless"),
     "ResNet-18, Tiny ImageNet": ("resnet18-tiny-imagenet", "resnet18-tiny-imagenet-sourceless"),
+    "ResNet-20, CIFAR-100": ("resnet20-cifar100", "resnet20-cifar100-sourceless"),
     "ResNet-20, Tiny ImageNet": ("resnet20-tiny-imagenet", "resnet20-tiny-imagenet-sourceless"),
     "the same, eight further tasks": ("resnet20-more",),
 }
