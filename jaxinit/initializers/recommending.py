@@ -32,9 +32,9 @@ def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsI
     This was measured for training by SGD at a rate of 0.01 (`results/general/README.md`). With a
     first layer of 7×7, in ResNet-18, it is better than random initialisation with tuned norms and
     rate, on CIFAR-100 and on Tiny ImageNet at 32×32. With one of 3×3, in ResNet-20 on Tiny
-    ImageNet, centroids are so, too, on eight tasks, after ten on which that was open
-    (`results/general-resnet20-more/README.md`); without images it is itself random initialisation
-    with tuned norms, and better than the default start. It is done where the first layer is about
+    ImageNet, centroids are so, too, on eight tasks (`results/general-resnet20-more/README.md`); on
+    ten others, and on ten of CIFAR-100, that is open; without images it is itself random
+    initialisation with tuned norms, and better than the default start. It is done where the first layer is about
     as large: two axes of 5 to 11 taps, or 3×3, a smaller stride, one group, not transposed; and
     where it is the first to read the images, and no other convolution reads them. Other networks
     with such layers are taken to be alike; any others stay as they are. `jaxinit.changed` lists
