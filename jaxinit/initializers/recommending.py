@@ -34,8 +34,8 @@ def recommended(images: Num[Array | np.ndarray, "..."] | None = None) -> ParamsI
     rate, on CIFAR-100 and on Tiny ImageNet at 32×32. With one of 3×3, in ResNet-20 on Tiny
     ImageNet, centroids are so, too, on eight tasks (`results/general-resnet20-more/README.md`); on
     ten others, and on ten of CIFAR-100, that is open; without images it is itself random
-    initialisation with tuned norms, and better than the default start, on both. It is done where
-    the first layer is about as large: two axes of 5 to 11 taps, or 3×3, a smaller stride, one
+    initialisation with tuned norms, and better than the default start on both sets. It is done
+    where the first layer is about as large: two axes of 5 to 11 taps, or 3×3, a smaller stride, one
     group, not transposed; and where it is the first to read the images, and no other convolution
     reads them. Other networks with such layers are taken to be alike; any others stay as they are.
     `jaxinit.changed` lists what would be filled. Of several networks with stacked parameters trace
